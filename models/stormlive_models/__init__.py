@@ -1,0 +1,1 @@
+"""What the frames say about the sample: networks, their training, their weights and their evaluation."""
