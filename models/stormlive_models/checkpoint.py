@@ -1,0 +1,123 @@
+"""Weights in files: safetensors with the model card inside. Nothing that is loaded can run code."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from stormlive_sim.errors import InputError
+from torch import nn
+
+from stormlive_models.networks.deepstorm import DeepStorm
+from stormlive_models.networks.livenet import LiveNet
+
+ARCHITECTURES: dict[str, type[LiveNet] | type[DeepStorm]] = {"livenet": LiveNet, "deepstorm": DeepStorm}
+_KEY = "stormlive_card"
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user must know before trusting a model.
+
+    Attributes
+    ----------
+    name : str
+        How the model is called.
+    architecture : str
+        A key of `ARCHITECTURES`.
+    arguments : dict
+        What the architecture is built with; holds `pixel_size_nm` and `upsampling`.
+    normalisation : str
+        How photons become the network's input, in words.
+    training : dict
+        The recipe, whole.
+    trained : dict
+        How far: steps, minutes, device, date.
+    metrics : dict
+        Figures measured on simulated frames, each named with its conditions.
+    """
+
+    name: str
+    architecture: str
+    arguments: dict[str, Any]
+    normalisation: str
+    training: dict[str, Any]
+    trained: dict[str, Any]
+    metrics: dict[str, Any]
+
+    @property
+    def pixel_size_nm(self) -> float:
+        """Camera pixel that the model was trained for."""
+        return float(self.arguments["pixel_size_nm"])
+
+    @property
+    def upsampling(self) -> int:
+        """Sub-pixels per camera pixel and axis."""
+        return int(self.arguments["upsampling"])
+
+
+def save_model(path: Path, network: nn.Module, card: ModelCard) -> None:
+    """Write weights and card; a file that exists is replaced only when the new one is complete."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_bytes(save(tensors, {_KEY: msgspec.json.encode(card).decode()}))
+    temporary.replace(path)
+
+
+def read_card(path: Path) -> ModelCard:
+    """Read the card alone, without the weights.
+
+    Raises
+    ------
+    InputError
+        When the file is missing, is no safetensors file or carries no card of ours.
+    """
+    if not path.is_file():
+        raise InputError(f"model file {path} does not exist; `stormlive models` lists the models that are installed")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path} is no safetensors file ({error}); expected one written by `stormlive train`"
+        ) from error
+    if _KEY not in metadata:
+        raise InputError(f"{path} carries no stormlive model card; expected a file written by `stormlive train`")
+    try:
+        card = msgspec.json.decode(metadata[_KEY], type=ModelCard)
+    except msgspec.DecodeError as error:
+        raise InputError(f"the model card in {path} cannot be read ({error}); train or download it anew") from error
+    if card.architecture not in ARCHITECTURES:
+        raise InputError(
+            f"{path} holds the architecture {card.architecture!r}, this version knows {sorted(ARCHITECTURES)}; "
+            "update stormlive"
+        )
+    return card
+
+
+def load_model(path: Path, device: torch.device) -> tuple[LiveNet | DeepStorm, ModelCard]:
+    """Read weights and card and return the network in evaluation mode on `device`.
+
+    Raises
+    ------
+    InputError
+        When the file is unusable (see `read_card`) or the weights do not fit the card's architecture.
+    """
+    card = read_card(path)
+    try:
+        network = ARCHITECTURES[card.architecture](**card.arguments)
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        network.load_state_dict(weights)
+    except (RuntimeError, TypeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"the weights in {path} do not fit its card ({reason}); train or download it anew") from error
+    return network.to(device=device, memory_format=torch.channels_last).eval(), card
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, which names the weights in ``run.json``."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,138 @@
+"""livenet: a network that works at camera resolution and says where emitters are, not what an image looks like.
+
+Per camera pixel it gives the probability of an emitter, its sub-pixel position with uncertainty, and its photons,
+trained by the likelihood of DECODE (Speiser et al., Nature Methods 18, 1082, 2021). The increment is rendered from
+these onto a grid of any fineness, so that no work is spent on sub-pixels where nothing is.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from stormlive_sim.emitters import Emitters
+from stormlive_sim.psf import render_gaussians
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stormlive_models.normalize import livenet_input
+from stormlive_models.training.losses import detection_loss
+
+_OUTPUTS = 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detections:
+    """What livenet says of each camera pixel; every map is float32 (B, Y, X).
+
+    Attributes
+    ----------
+    logit : Tensor
+        Log-odds that the pixel stands for an emitter.
+    x_px, y_px : Tensor
+        Position in pixels of the frame (pixel edges at whole numbers), up to a pixel from the pixel's centre.
+    log_photons : Tensor
+        Natural logarithm of the photons.
+    sigma_x_px, sigma_y_px, sigma_log_photons : Tensor
+        Standard deviations of the above.
+    """
+
+    logit: Tensor
+    x_px: Tensor
+    y_px: Tensor
+    log_photons: Tensor
+    sigma_x_px: Tensor
+    sigma_y_px: Tensor
+    sigma_log_photons: Tensor
+
+
+def _convolutions(n_in: int, n_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(n_in, n_out, 3, padding=1), nn.ELU(), nn.Conv2d(n_out, n_out, 3, padding=1), nn.ELU()
+    )
+
+
+class LiveNet(nn.Module):
+    """U-Net of three levels at camera resolution with detection heads.
+
+    Parameters
+    ----------
+    pixel_size_nm : float
+        Camera pixel in the sample.
+    upsampling : int
+        Sub-pixels per camera pixel and axis of the canvas.
+    width : int
+        Features of the first level; doubled at each of the two below.
+    """
+
+    # The increment: probabilities below `fade[0]` add nothing, above `fade[1]` all; in between smoothly, so that
+    # rounding can never switch a spot on or off. Without this, thousands of frames of 1e-4 would add up to haze.
+    fade = (0.05, 0.25)
+    # Rendered width as a share of the predicted uncertainty, and its bounds in sub-pixels.
+    sigma_share = 0.5
+    sigma_bounds = (0.5, 2.0)
+
+    def __init__(self, pixel_size_nm: float = 100.0, upsampling: int = 8, width: int = 48) -> None:
+        super().__init__()
+        self.pixel_size_nm = pixel_size_nm
+        self.upsampling = upsampling
+        self.enter = _convolutions(2, width)
+        self.down = _convolutions(width, 2 * width)
+        self.bottom = _convolutions(2 * width, 4 * width)
+        self.rise = nn.Conv2d(4 * width, 2 * width, 1)
+        self.join = _convolutions(4 * width, 2 * width)
+        self.rise_again = nn.Conv2d(2 * width, width, 1)
+        self.join_again = _convolutions(2 * width, width)
+        self.head = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1), nn.ELU(), nn.Conv2d(width, _OUTPUTS, 1)
+        )
+        last = self.head[-1]
+        assert isinstance(last, nn.Conv2d)  # noqa: S101 - for the type checker
+        nn.init.normal_(last.weight, std=0.01)
+        with torch.no_grad():
+            # Start from "an emitter in one pixel of a hundred, a quarter of a pixel uncertain, 1000 photons".
+            last.bias.copy_(torch.tensor([-4.6, 0.0, 0.0, 0.0, -1.1, -1.1, -0.7]))
+
+    def forward(self, photons: Tensor) -> Detections:
+        """Return the detections of frames (B, Y, X) in photons; any size is taken."""
+        height, width = photons.shape[1:]
+        x = livenet_input(photons)
+        x = functional.pad(x, (0, -width % 4, 0, -height % 4), mode="replicate")
+        first = self.enter(x.contiguous(memory_format=torch.channels_last))
+        second = self.down(functional.max_pool2d(first, 2))
+        x = self.bottom(functional.max_pool2d(second, 2))
+        x = self.join(torch.cat((functional.interpolate(self.rise(x), scale_factor=2), second), 1))
+        x = self.join_again(torch.cat((functional.interpolate(self.rise_again(x), scale_factor=2), first), 1))
+        maps = self.head(x)[:, :, :height, :width].float()
+        logit, dx, dy, log_photons, sx, sy, sn = maps.unbind(1)
+        column = torch.arange(width, device=photons.device) + 0.5
+        row = (torch.arange(height, device=photons.device) + 0.5)[:, None]
+        return Detections(
+            logit=logit,
+            x_px=column + torch.tanh(dx),
+            y_px=row + torch.tanh(dy),
+            log_photons=log_photons + 6.9,
+            sigma_x_px=functional.softplus(sx) + 0.01,
+            sigma_y_px=functional.softplus(sy) + 0.01,
+            sigma_log_photons=functional.softplus(sn) + 0.02,
+        )
+
+    def calibrate(self, photons: Tensor) -> None:
+        """Do nothing: livenet's scaling has no constants of the training set."""
+
+    def loss(self, photons: Tensor, truth: Emitters) -> Tensor:
+        """Return the negative log-likelihood of the emitters of frames (B, Y, X), per frame."""
+        return detection_loss(self(photons), truth, self.pixel_size_nm)
+
+    @torch.no_grad()
+    def add_increment(self, photons: Tensor, canvas: Tensor) -> None:
+        """Add the frames (B, Y, X) to `canvas` (Y u, X u), in expected emitters per sub-pixel."""
+        found = self(photons)
+        probability = torch.sigmoid(found.logit)
+        low, high = self.fade
+        ramp = ((probability - low) / (high - low)).clamp(0, 1)
+        weight = probability * ramp * ramp * (3 - 2 * ramp)
+        where = weight > 0
+        sigma = torch.stack((found.sigma_x_px[where], found.sigma_y_px[where]), -1)
+        sigma = (sigma * (self.sigma_share * self.upsampling)).clamp(*self.sigma_bounds)
+        x, y = found.x_px[where] * self.upsampling, found.y_px[where] * self.upsampling
+        frame = torch.zeros(len(x), dtype=torch.long, device=x.device)
+        render_gaussians(canvas[None], frame, x, y, weight[where], sigma, radius=int(3.5 * self.sigma_bounds[1]))

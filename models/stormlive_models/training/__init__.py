@@ -1,0 +1,1 @@
+"""Training on simulated movies: recipe, data, losses and one loop."""
