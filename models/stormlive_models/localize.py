@@ -32,20 +32,20 @@ def localizations(found: Detections, pixel_size_nm: float, *, threshold: float =
         `frame` is the index in the batch.
     """
     p = torch.sigmoid(found.logit)
-    # A unique rank decides between equal neighbours.
-    rank = p + torch.arange(p[0].numel(), device=p.device).reshape(p.shape[1:]) * 1e-9
-    stacked = torch.stack((p, rank, found.x_px, found.y_px, found.log_photons.exp()), 1)
+    stacked = torch.stack((p, found.x_px, found.y_px, found.log_photons.exp()), 1)
     padded = functional.pad(stacked, (1, 1, 1, 1))
     height, width = p.shape[1:]
-    total, weighted, is_peak = torch.zeros_like(p), torch.zeros_like(stacked[:, 2:]), torch.ones_like(p).bool()
+    total, weighted, is_peak = torch.zeros_like(p), torch.zeros_like(stacked[:, 1:]), torch.ones_like(p).bool()
     for row in range(3):
         for column in range(3):
             near = padded[:, :, row : row + height, column : column + width]
-            apart = (near[:, 2] - found.x_px).square() + (near[:, 3] - found.y_px).square()
+            apart = (near[:, 1] - found.x_px).square() + (near[:, 2] - found.y_px).square()
             same = apart < _MERGE_PX**2
             total += near[:, 0] * same
-            weighted += near[:, 2:] * (near[:, :1] * same[:, None])
-            is_peak &= ~same | (near[:, 1] <= rank)
+            weighted += near[:, 1:] * (near[:, :1] * same[:, None])
+            # Of two equal neighbours the first in reading order stands for both.
+            first = (row, column) < (1, 1)
+            is_peak &= ~same | (near[:, 0] < p if first else near[:, 0] <= p)
     peak = is_peak & (total >= threshold)
     frame = peak.nonzero()[:, 0]
     x, y, photons = (weighted[:, i][peak] / total[peak] for i in range(3))

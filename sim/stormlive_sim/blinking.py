@@ -62,7 +62,7 @@ class BlinkingSample:
 
     def _draw_block(self, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         kinetics = self.blinking
-        generator = torch.Generator().manual_seed(_mix(self.seed, number))
+        generator = torch.Generator().manual_seed(mixed_seed(self.seed, number))
         alive = torch.exp(torch.tensor(-number * _BLOCK_MS / kinetics.bleach_ms))
         mean = len(self.sites_nm) * _BLOCK_MS / (kinetics.on_ms + kinetics.off_ms) * alive
         n = int(torch.poisson(mean, generator))
@@ -72,7 +72,9 @@ class BlinkingSample:
         site = torch.randint(max(1, len(self.sites_nm)), (n,), generator=generator)
         spread = kinetics.brightness_spread
         # exp(N(-s²/2, s)) has mean one.
-        rate = torch.exp(torch.randn(n, generator=generator) * spread - spread**2 / 2) * kinetics.photons_per_ms
+        rate = (
+            torch.exp(torch.randn(n, generator=generator) * spread - spread**2 / 2) * kinetics.photons_per_ms
+        )
         return start, start + length.clamp_max(_BLOCK_MS), site, rate
 
     def emitters(self, start_ms: float, stop_ms: float, frame: int) -> Emitters:
@@ -102,7 +104,7 @@ class BlinkingSample:
         return Emitters.concatenate(tables)
 
 
-def _mix(seed: int, number: int) -> int:
+def mixed_seed(seed: int, number: int) -> int:
     """Return a seed of its own for each number (SplitMix64, Steele et al. 2014), so that neighbours differ."""
     value = (seed * 0x9E3779B97F4A7C15 + (number + 1) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from stormlive_sim.blinking import Blinking, BlinkingSample, _mix
+from stormlive_sim.blinking import Blinking, BlinkingSample, mixed_seed
 from stormlive_sim.emitters import Emitters
 from stormlive_sim.psf import render_gaussians
-from stormlive_sim.sensor import Sensor, andor_ixon
+from stormlive_sim.sensor import Sensor, emccd
 from stormlive_sim.structures import filaments, uniform
 
 STRUCTURES = ("microtubules", "uniform")
@@ -40,7 +40,7 @@ class SceneSettings:
     density_per_um2: float = 1.0
     blinking: Blinking = field(default_factory=Blinking)
     background_photons_per_ms: float = 0.67
-    sensor: Sensor = field(default_factory=andor_ixon)
+    sensor: Sensor = field(default_factory=emccd)
     seed: int = 0
 
 
@@ -55,7 +55,7 @@ class Scene:
 
     def __init__(self, settings: SceneSettings) -> None:
         self.settings = settings
-        generator = torch.Generator().manual_seed(_mix(settings.seed, -1))
+        generator = torch.Generator().manual_seed(mixed_seed(settings.seed, -1))
         height, width = (n * settings.pixel_size_nm for n in settings.shape)
         # Light of emitters just outside the field reaches into it.
         margin = 4 * settings.psf_sigma_nm
@@ -103,7 +103,7 @@ class Scene:
 
     def expose(self, photons: Tensor, frame: int) -> Tensor:
         """Return the ADU of expected photons (Y, X), with the noise that belongs to this frame number."""
-        generator = torch.Generator().manual_seed(_mix(self.settings.seed + 1, frame))
+        generator = torch.Generator().manual_seed(mixed_seed(self.settings.seed + 1, frame))
         return self.settings.sensor.expose(photons, generator)
 
     def frames(self, n: int, exposure_ms: float) -> Iterator[tuple[Tensor, Emitters]]:
@@ -111,3 +111,23 @@ class Scene:
         for frame in range(n):
             adu = self.expose(self.photons(frame, exposure_ms), frame)
             yield adu.to(torch.uint16), self.truth(frame, exposure_ms)
+
+
+def truth_image(scene: Scene, n_frames: int, exposure_ms: float, upsampling: int, *, sigma_nm: float = 10.0) -> Tensor:
+    """Return what a perfect reconstruction would show: float32 (Y u, X u), emitters per sub-pixel.
+
+    Every emitter of every frame is drawn at its true place as a Gaussian of `sigma_nm`, about the precision that
+    a good localization has.
+    """
+    settings = scene.settings
+    sub_nm = settings.pixel_size_nm / upsampling
+    image = torch.zeros(1, settings.shape[0] * upsampling, settings.shape[1] * upsampling)
+    sigma_px = torch.tensor(sigma_nm / sub_nm)
+    for frame in range(n_frames):
+        table = scene.truth(frame, exposure_ms)
+        where = torch.zeros(len(table), dtype=torch.long)
+        weight = torch.ones(len(table))
+        render_gaussians(
+            image, where, table.x_nm / sub_nm, table.y_nm / sub_nm, weight, sigma_px, radius=int(4 * float(sigma_px)) + 1
+        )
+    return image[0]

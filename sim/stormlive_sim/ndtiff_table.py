@@ -1,9 +1,12 @@
-"""The frame table of an NDTiff dataset folder, which is what Pycro-Manager saves."""
+"""The frame table of an NDTiff dataset folder, which is what Pycro-Manager saves.
+
+The index is read here and not by ndstorage: that prints to the terminal, warns, and pulls in dask.
+"""
 
 import json
 import logging
 import struct
-import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,66 +17,143 @@ from stormlive_sim.frame_table import FrameTable, describe_frame
 logger = logging.getLogger(__name__)
 
 INDEX_NAME = "NDTiff.index"
+_LENGTH = struct.Struct("<I")
+# Offset, width, height, type and compression of the pixels; offset, length, compression of the metadata.
+_FIELDS = struct.Struct("<8I")
 _PIXELS = {0: "<u1", 1: "<u2", 3: "<u2", 4: "<u2", 5: "<u2", 6: "<u2"}
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Entry:
+    axes: dict[str, int | str]
+    filename: str
+    offset: int
+    shape: tuple[int, int]
+    pixel_type: int
+    compression: int
+
+
 def ndtiff_table(folder: Path) -> FrameTable:
-    """Read where the frames of an NDTiff dataset lie, in order of their one varying axis (time)."""
-    index_path = folder / INDEX_NAME
-    if not index_path.is_file():
+    """Read where the frames of an NDTiff dataset lie, in the order of their one varying axis (time)."""
+    index = folder / INDEX_NAME
+    if not index.is_file():
         raise InputError(
             f"expected an NDTiff dataset (a folder with {INDEX_NAME}), got {folder}; "
             "give the dataset's own folder, or the TIFF files themselves"
         )
-    entries = _entries(index_path)
-    if not entries:
-        raise InputError(f"expected an NDTiff dataset with frames, got an empty one: {folder}; record it anew")
-    axis, entries = _ordered(entries, folder)
-    first = entries[0][1]
+    entries = _in_order(_entries(index), folder)
+    first = entries[0]
     files: dict[str, int] = {}
-    for axes, entry in entries:
-        if entry.pixel_type not in _PIXELS:
+    for entry in entries:
+        if entry.pixel_type not in _PIXELS or entry.compression != 0:
             raise InputError(
-                f"expected grey frames of 8 or 16 bit, got RGB or an unknown pixel type ({entry.pixel_type}) at "
-                f"{axes} of {folder}; give the camera's own recording"
+                f"expected uncompressed grey frames of 8 or 16 bit, got pixel type {entry.pixel_type} "
+                f"(RGB or unknown) at {entry.axes} of {folder}; give the camera's own recording"
             )
-        if _format(entry) != _format(first):
+        if (entry.shape, entry.pixel_type) != (first.shape, first.pixel_type):
             raise InputError(
-                f"expected frames of {describe_frame(*_format(first))} like the first, got "
-                f"{describe_frame(*_format(entry))} at {axes} of {folder}; give a dataset of one movie only"
+                f"expected frames of {_describe(first)} like the first, got {_describe(entry)} at "
+                f"{entry.axes} of {folder}; give a dataset of one movie only"
             )
+        # The index comes from a file: it must not lead out of its folder.
+        if Path(entry.filename).name != entry.filename:
+            raise InputError(f"the index of {folder} names a file outside its folder: {entry.filename!r}")
         files.setdefault(entry.filename, len(files))
-    shape, dtype = _format(first)
     table = FrameTable(
-        files=tuple(folder / _plain_name(name, folder) for name in files),
-        shape=shape,
-        dtype=dtype,
-        file_index=np.array([files[entry.filename] for _, entry in entries], np.int32),
-        offset=np.array([entry.pix_offset for _, entry in entries], np.int64),
+        files=tuple(folder / name for name in files),
+        shape=first.shape,
+        dtype=np.dtype(_PIXELS[first.pixel_type]),
+        file_index=np.array([files[entry.filename] for entry in entries], np.int32),
+        offset=np.array([entry.offset for entry in entries], np.int64),
         compressed=np.zeros(len(entries), np.bool_),
     )
     _refuse_cut_short(table, folder)
-    _warn_of_gaps(axis, entries, folder)
     return table
 
 
-def _entries(index_path: Path) -> list[tuple[dict[str, int | str], "NDTiffIndexEntry"]]:  # type: ignore[name-defined]  # noqa: F821
-    from ndstorage.ndtiff_index import NDTiffIndexEntry
-
-    data = index_path.read_bytes()
-    entries = []
+def _entries(index: Path) -> list[_Entry]:
+    data = index.read_bytes()
+    entries: list[_Entry] = []
     position = 0
-    while position < len(data):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what ndstorage warns of comes back as None, handled below
-                unpacked = NDTiffIndexEntry.unpack_single_index_entry(data, position)
-        except (struct.error, UnicodeDecodeError, json.JSONDecodeError):
-            unpacked = None
-        if unpacked is None:
-            # A writer that was killed leaves half an entry: all frames before it are whole.
-            logger.warning("%s ends in the middle of an entry; its %d whole frames are used", index_path, len(entries))
-            break
-        position, axes, entry = unpacked
-        entries.append((axes, entry))
+    try:
+        while position < len(data):
+            axes, position = _string(data, position)
+            filename, position = _string(data, position)
+            offset, width, height, pixel_type, compression, *_ = _FIELDS.unpack_from(data, position)
+            position += _FIELDS.size
+            entries.append(
+                _Entry(
+                    axes=json.loads(axes),
+                    filename=filename,
+                    offset=offset,
+                    shape=(height, width),
+                    pixel_type=pixel_type,
+                    compression=compression,
+                )
+            )
+    except (struct.error, ValueError):
+        # A writer that was killed leaves half an entry behind; the frames before it are whole.
+        logger.warning("%s breaks off in an entry; its %d whole frames are used", index, len(entries))
+    if not entries:
+        raise InputError(f"expected an NDTiff dataset with frames, got none in {index}; record it anew")
     return entries
+
+
+def _string(data: bytes, position: int) -> tuple[str, int]:
+    (length,) = _LENGTH.unpack_from(data, position)
+    start, end = position + _LENGTH.size, position + _LENGTH.size + length
+    if length == 0 or end > len(data):
+        raise ValueError("no whole string")
+    return data[start:end].decode(), end
+
+
+def _in_order(entries: list[_Entry], folder: Path) -> list[_Entry]:
+    """Sort by the one axis that varies; refuse several axes, name gaps."""
+    values: dict[str, set[int | str]] = {}
+    for entry in entries:
+        for axis, value in entry.axes.items():
+            values.setdefault(axis, set()).add(value)
+    varying = {axis: found for axis, found in values.items() if len(found) > 1}
+    if len(varying) > 1:
+        axes = ", ".join(f"{axis} ({len(found)})" for axis, found in sorted(varying.items()))
+        raise InputError(
+            f"expected a dataset with time as its only axis, got {axes} in {folder}; "
+            "save one channel, slice or position alone"
+        )
+    if not varying:
+        return entries[-1:]  # of frames at the same place the last one counts, as in ndstorage
+    axis, found = varying.popitem()
+    numbers = {value for value in found if isinstance(value, int)}
+    if len(numbers) < len(found):
+        raise InputError(
+            f"expected a dataset with time as its only axis, got {len(found)} values of {axis!r} in "
+            f"{folder}; save one of them alone"
+        )
+    missing = max(numbers) - min(numbers) + 1 - len(numbers)
+    if missing:
+        logger.warning(
+            "%s lacks %d frames between its first and its last; those after a gap move up", folder, missing
+        )
+    by_number = {entry.axes[axis]: entry for entry in entries if axis in entry.axes}
+    return [by_number[number] for number in sorted(numbers)]
+
+
+def _describe(entry: _Entry) -> str:
+    return describe_frame(entry.shape, np.dtype(_PIXELS.get(entry.pixel_type, "V1")))
+
+
+def _refuse_cut_short(table: FrameTable, folder: Path) -> None:
+    for number, path in enumerate(table.files):
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            raise InputError(
+                f"the NDTiff dataset {folder} lacks {path.name}, which its index lists; "
+                "copy the whole folder again"
+            ) from None
+        beyond = (table.file_index == number) & (table.offset + table.frame_bytes > size)
+        if beyond.any():
+            raise InputError(
+                f"the movie is cut short: {path} ends ({size} bytes) before the pixels that its index lists; "
+                f"{int(np.argmax(beyond))} of {len(table)} frames are intact; copy the folder again"
+            )

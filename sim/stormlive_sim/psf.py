@@ -26,7 +26,14 @@ def gaussian_integrated(position_px: Tensor, sigma_px: Tensor, pixels: Tensor) -
 
 
 def render_gaussians(
-    frames: Tensor, frame: Tensor, x_px: Tensor, y_px: Tensor, weight: Tensor, sigma_px: Tensor, *, radius: int
+    frames: Tensor,
+    frame: Tensor,
+    x_px: Tensor,
+    y_px: Tensor,
+    weight: Tensor,
+    sigma_px: Tensor,
+    *,
+    radius: int,
 ) -> None:
     """Add pixel-integrated Gaussians to `frames` in place, each in a window of (2 radius + 1)² pixels.
 

@@ -71,6 +71,13 @@ class Sensor:
         return adu.round().clamp(0, 2**self.bit_depth - 1)
 
 
-def andor_ixon() -> Sensor:
-    """Return the EMCCD of the Deep-STORM demo data: baseline 100 ADU, 2 ADU per photon, excess factor 2."""
-    return Sensor(baseline_adu=100.0, em_gain=100.0, electrons_per_adu=50.0, read_noise_e=20.0)
+def emccd(baseline_adu: float = 100.0, photons_per_adu: float = 0.5) -> Sensor:
+    """Return an EMCCD with the calibration that a user would state; the defaults are the Deep-STORM demo data's."""
+    return Sensor(
+        baseline_adu=baseline_adu, em_gain=100.0, electrons_per_adu=100 * photons_per_adu, read_noise_e=20.0
+    )
+
+
+def scmos(baseline_adu: float = 100.0, photons_per_adu: float = 0.5) -> Sensor:
+    """Return an sCMOS camera with the calibration that a user would state."""
+    return Sensor(baseline_adu=baseline_adu, electrons_per_adu=photons_per_adu, read_noise_e=1.5)

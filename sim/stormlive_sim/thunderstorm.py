@@ -30,7 +30,11 @@ def write_table(path: Path, blocks: Iterable[Emitters], *, sigma_nm: float) -> i
         file.write(",".join(f'"{name}"' for name in HEADER) + "\n")
         for block in blocks:
             rows = zip(
-                block.frame.tolist(), block.x_nm.tolist(), block.y_nm.tolist(), block.photons.tolist(), strict=True
+                block.frame.tolist(),
+                block.x_nm.tolist(),
+                block.y_nm.tolist(),
+                block.photons.tolist(),
+                strict=True,
             )
             for frame, x, y, photons in rows:
                 n += 1
@@ -63,5 +67,8 @@ def read_table(path: Path) -> Emitters:
         raise InputError(f"cannot read {path}: {error.strerror}; check the path") from error
     columns = torch.tensor(rows, dtype=torch.float64).reshape(-1, 4).T
     return Emitters(
-        frame=columns[0].long() - 1, x_nm=columns[1].float(), y_nm=columns[2].float(), photons=columns[3].float()
+        frame=columns[0].long() - 1,
+        x_nm=columns[1].float(),
+        y_nm=columns[2].float(),
+        photons=columns[3].float(),
     )

@@ -94,7 +94,8 @@ def _ome(text: str, path: Path) -> Description:
         return Description()
     if len(pixels) > 1:
         raise InputError(
-            f"expected one movie, got {len(pixels)} images (positions or series) in {path}; save one of them alone"
+            f"expected one movie, got {len(pixels)} images (positions or series) in {path}; "
+            "save one of them alone"
         )
     size = {axis: int(pixels[0].get(f"Size{axis}", "1")) for axis in "CZT"}
     _refuse_axes(path, size["C"], size["Z"], size["T"])
@@ -108,6 +109,4 @@ def _ome(text: str, path: Path) -> Description:
             if name:
                 order[name] = min(first, order.get(name, first))
     siblings = tuple(sorted(order, key=order.__getitem__))
-    return Description(
-        n_frames=size["T"] * size["Z"], siblings=siblings if len(siblings) > 1 else ()
-    )
+    return Description(n_frames=size["T"] * size["Z"], siblings=siblings if len(siblings) > 1 else ())

@@ -6,6 +6,7 @@ these onto a grid of any fineness, so that no work is spent on sub-pixels where 
 """
 
 from dataclasses import dataclass
+from types import EllipsisType
 
 import torch
 from stormlive_sim.emitters import Emitters
@@ -17,6 +18,9 @@ from stormlive_models.normalize import livenet_input
 from stormlive_models.training.losses import detection_loss
 
 _OUTPUTS = 7
+# Large frames go through in tiles, so that a 2048x2048 frame needs the memory of a small one.
+_TILE_PX = 512
+_HALO_PX = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +85,8 @@ class LiveNet(nn.Module):
         self.join = _convolutions(4 * width, 2 * width)
         self.rise_again = nn.Conv2d(2 * width, width, 1)
         self.join_again = _convolutions(2 * width, width)
-        self.head = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1), nn.ELU(), nn.Conv2d(width, _OUTPUTS, 1)
-        )
-        last = self.head[-1]
-        assert isinstance(last, nn.Conv2d)  # noqa: S101 - for the type checker
+        last = nn.Conv2d(width, _OUTPUTS, 1)
+        self.head = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ELU(), last)
         nn.init.normal_(last.weight, std=0.01)
         with torch.no_grad():
             # Start from "an emitter in one pixel of a hundred, a quarter of a pixel uncertain, 1000 photons".
@@ -93,8 +94,11 @@ class LiveNet(nn.Module):
 
     def forward(self, photons: Tensor) -> Detections:
         """Return the detections of frames (B, Y, X) in photons; any size is taken."""
-        height, width = photons.shape[1:]
-        x = livenet_input(photons)
+        return self.detect(livenet_input(photons))
+
+    def detect(self, x: Tensor) -> Detections:
+        """Return the detections of scaled input, (B, 2, Y, X) as `livenet_input` makes it."""
+        height, width = x.shape[2:]
         x = functional.pad(x, (0, -width % 4, 0, -height % 4), mode="replicate")
         first = self.enter(x.contiguous(memory_format=torch.channels_last))
         second = self.down(functional.max_pool2d(first, 2))
@@ -103,8 +107,8 @@ class LiveNet(nn.Module):
         x = self.join_again(torch.cat((functional.interpolate(self.rise_again(x), scale_factor=2), first), 1))
         maps = self.head(x)[:, :, :height, :width].float()
         logit, dx, dy, log_photons, sx, sy, sn = maps.unbind(1)
-        column = torch.arange(width, device=photons.device) + 0.5
-        row = (torch.arange(height, device=photons.device) + 0.5)[:, None]
+        column = torch.arange(width, device=x.device) + 0.5
+        row = (torch.arange(height, device=x.device) + 0.5)[:, None]
         return Detections(
             logit=logit,
             x_px=column + torch.tanh(dx),
@@ -125,14 +129,30 @@ class LiveNet(nn.Module):
     @torch.no_grad()
     def add_increment(self, photons: Tensor, canvas: Tensor) -> None:
         """Add the frames (B, Y, X) to `canvas` (Y u, X u), in expected emitters per sub-pixel."""
-        found = self(photons)
-        probability = torch.sigmoid(found.logit)
+        scaled = livenet_input(photons)
+        height, width = photons.shape[1:]
+        for top in range(0, height, _TILE_PX):
+            for left in range(0, width, _TILE_PX):
+                # Whole multiples of 4 keep the pooling in step; the halo covers the network's field of view.
+                first_row, first_column = max(0, top - _HALO_PX), max(0, left - _HALO_PX)
+                last_row, last_column = top + _TILE_PX + _HALO_PX, left + _TILE_PX + _HALO_PX
+                found = self.detect(scaled[:, :, first_row:last_row, first_column:last_column])
+                rows = slice(top - first_row, top - first_row + _TILE_PX)
+                columns = slice(left - first_column, left - first_column + _TILE_PX)
+                self._render(found, (..., rows, columns), first_row, first_column, canvas)
+
+    def _render(
+        self, found: Detections, part: tuple[EllipsisType | slice, ...], row: int, column: int, canvas: Tensor
+    ) -> None:
+        """Add a part of the detections of a tile, whose corner is at (row, column), to the canvas."""
+        probability = torch.sigmoid(found.logit[part])
         low, high = self.fade
         ramp = ((probability - low) / (high - low)).clamp(0, 1)
         weight = probability * ramp * ramp * (3 - 2 * ramp)
         where = weight > 0
-        sigma = torch.stack((found.sigma_x_px[where], found.sigma_y_px[where]), -1)
+        sigma = torch.stack((found.sigma_x_px[part][where], found.sigma_y_px[part][where]), -1)
         sigma = (sigma * (self.sigma_share * self.upsampling)).clamp(*self.sigma_bounds)
-        x, y = found.x_px[where] * self.upsampling, found.y_px[where] * self.upsampling
+        x = (found.x_px[part][where] + column) * self.upsampling
+        y = (found.y_px[part][where] + row) * self.upsampling
         frame = torch.zeros(len(x), dtype=torch.long, device=x.device)
         render_gaussians(canvas[None], frame, x, y, weight[where], sigma, radius=int(3.5 * self.sigma_bounds[1]))

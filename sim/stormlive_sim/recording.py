@@ -1,0 +1,220 @@
+"""Recorded movies: TIFF stacks in their many shapes, and NDTiff datasets, frame by frame."""
+
+from collections.abc import Iterator, Sequence
+from io import BufferedReader
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from stormlive_sim.errors import InputError
+from stormlive_sim.frame_table import FrameTable, concatenate
+from stormlive_sim.movie_writer import write_movie
+from stormlive_sim.ndtiff_table import ndtiff_table
+from stormlive_sim.tiff_stack import tiff_table
+
+__all__ = ["Recording", "write_movie"]
+
+_DELIVERED = {"u1": np.uint8, "u2": np.uint16, "i2": np.uint16, "f4": np.float32, "f8": np.float32}
+
+
+class Recording:
+    """A recorded movie of which any frame can be read; the pixels stay on disk.
+
+    Opening it checks that every frame is there, of one size and of one pixel type; the pixels are checked as
+    they are read. Use it from one thread at a time.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        ``(T, Y, X)``.
+    dtype : numpy.dtype
+        What :meth:`frame` delivers: uint8, uint16 (also for int16 files, which must not be negative) or
+        float32 (also for float64 files).
+    name : str
+        The movie's name, for messages and output files.
+    """
+
+    def __init__(self, table: FrameTable, name: str) -> None:
+        self._table = table
+        self._open_path: Path | None = None
+        self._file: BufferedReader | None = None
+        self._decoder: tifffile.TiffFile | None = None
+        self._stored = np.empty(table.shape, table.dtype)
+        self.name = name
+        self.shape = (len(table), *table.shape)
+        self.dtype: np.dtype[Any] = np.dtype(_DELIVERED[table.dtype.str[1:]])
+
+    @classmethod
+    def open(cls, paths: Path | str | Sequence[Path | str]) -> "Recording":
+        """Open a TIFF file, several TIFF files as one movie, or an NDTiff dataset folder.
+
+        Raises
+        ------
+        InputError
+            Missing, empty, cut short or damaged files; colour, several channels, frames of different size or
+            pixel type; pixel types that no camera delivers.
+        """
+        given = [Path(paths)] if isinstance(paths, Path | str) else [Path(path) for path in paths]
+        if not given:
+            raise InputError(
+                "expected at least one movie file, got none; give the TIFF files or the NDTiff folder"
+            )
+        if len(given) == 1 and given[0].is_dir():
+            return cls(ndtiff_table(given[0]), given[0].name)
+        name = given[0].name.removesuffix(given[0].suffix).removesuffix(".ome")
+        return cls(_tiff_movie(given), name)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files; reading afterwards opens them again."""
+        for handle in (self._file, self._decoder):
+            if handle is not None:
+                handle.close()
+        self._file = self._decoder = None
+
+    def frame(self, i: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Read frame `i` (0-based) as ``(Y, X)`` of :attr:`dtype`, into `out` where it is given.
+
+        Raises
+        ------
+        InputError
+            No such frame; the file changed since it was opened; NaN, infinite or negative pixels.
+        """
+        if not 0 <= i < len(self):
+            raise InputError(f"expected a frame of 0 to {len(self) - 1} of {self.name}, got {i}")
+        if out is None:
+            out = np.empty(self._table.shape, self.dtype)
+        elif out.shape != self._table.shape or out.dtype != self.dtype:
+            raise ValueError(f"expected out of {self._table.shape} {self.dtype}, got {out.shape} {out.dtype}")
+        if self._table.compressed[i]:
+            self._deliver(self._decode(i), out, i)
+        elif out.dtype == self._table.dtype and out.flags.c_contiguous:
+            self._read(i, out)
+            self._refuse_not_finite(out, i)
+        else:
+            self._read(i, self._stored)
+            self._deliver(self._stored, out, i)
+        return out
+
+    def blocks(self, size: int) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Yield ``(start, frames)`` with frames ``(B, Y, X)``, B = `size` but for the last."""
+        if size < 1:
+            raise ValueError(f"expected a block size of at least 1, got {size}")
+        for start in range(0, len(self), size):
+            block = np.empty((min(size, len(self) - start), *self._table.shape), self.dtype)
+            for offset, frame in enumerate(block):
+                self.frame(start + offset, out=frame)
+            yield start, block
+
+    def _path_of(self, i: int) -> Path:
+        return self._table.files[int(self._table.file_index[i])]
+
+    def _file_of(self, i: int) -> BufferedReader:
+        path = self._path_of(i)
+        if self._file is None or path != self._open_path:
+            self.close()
+            try:
+                self._file = path.open("rb")
+            except OSError as error:
+                raise InputError(
+                    f"could not open {path} for frame {i}: {error.strerror}; "
+                    "it was there when the movie was opened"
+                ) from None
+            self._open_path = path
+        return self._file
+
+    def _read(self, i: int, into: NDArray[Any]) -> None:
+        file = self._file_of(i)
+        file.seek(int(self._table.offset[i]))
+        if file.readinto(into.reshape(-1).view(np.uint8).data) < into.nbytes:
+            raise InputError(
+                f"{self._path_of(i)} became shorter while it was read: frame {i} is cut off; "
+                "wait until the file is complete and start again"
+            )
+
+    def _decode(self, i: int) -> NDArray[Any]:
+        path = self._path_of(i)
+        self._file_of(i)  # closes the decoder of another file
+        try:
+            if self._decoder is None:
+                self._decoder = tifffile.TiffFile(path)
+            self._decoder.filehandle.seek(int(self._table.offset[i]))
+            page = tifffile.TiffPage(self._decoder, index=i)
+            return page.asarray(maxworkers=1).reshape(self._table.shape)
+        # Codecs raise whatever they like on bad data.
+        except Exception as error:
+            cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+            hint = (
+                "pip install imagecodecs, or save"
+                if "imagecodecs" in cause
+                else "copy the file again, or save"
+            )
+            raise InputError(
+                f"could not decode frame {i} of {path}: {cause}; {hint} the movie without compression"
+            ) from None
+
+    def _deliver(self, stored: NDArray[Any], out: NDArray[Any], i: int) -> None:
+        """Convert from the file's pixel type to the delivered one, in `out`."""
+        if stored.dtype.kind == "i" and stored.min() < 0:
+            y, x = np.unravel_index(int(stored.argmin()), stored.shape)
+            raise InputError(
+                f"expected camera counts of 0 or more, got {stored[y, x]} in frame {i} at pixel "
+                f"(x {x}, y {y}) of {self._path_of(i)}; give the camera's own recording, with nothing subtracted"
+            )
+        with np.errstate(over="ignore", invalid="ignore"):
+            out[...] = stored
+        self._refuse_not_finite(out, i)
+
+    def _refuse_not_finite(self, frame: NDArray[Any], i: int) -> None:
+        # One pass without a temporary: a sum in float64 of float32 is finite exactly if all terms are.
+        if frame.dtype.kind != "f":
+            return
+        with np.errstate(invalid="ignore"):  # +inf and -inf together
+            if np.isfinite(frame.sum(dtype=np.float64)):
+                return
+        y, x = np.argwhere(~np.isfinite(frame))[0]
+        raise InputError(
+            f"expected finite pixels, got {frame[y, x]} in frame {i} at pixel (x {x}, y {y}) of "
+            f"{self._path_of(i)}; give the camera's own recording, or replace such pixels"
+        )
+
+
+def _tiff_movie(paths: list[Path]) -> FrameTable:
+    for path in paths:
+        if path.is_dir():
+            raise InputError(
+                f"expected TIFF files, got the folder {path} among them; give one NDTiff folder alone"
+            )
+    table, description = tiff_table(paths[0])
+    if len(paths) > 1:
+        return concatenate([table, *(tiff_table(path)[0] for path in paths[1:])])
+    if description.siblings:
+        # One file of an OME set stands for the whole set, in the order that its metadata gives.
+        siblings = [paths[0].with_name(Path(name).name) for name in description.siblings]
+        absent = [path.name for path in siblings if not path.exists()]
+        if absent:
+            raise InputError(
+                f"{paths[0]} belongs to a set of {len(siblings)} files, of which {absent[0]} is "
+                "missing beside it; put all files of the set into one folder"
+            )
+        table = concatenate([tiff_table(path)[0] for path in siblings])
+    if description.n_frames is not None and len(table) < description.n_frames:
+        raise InputError(
+            f"{paths[0]} promises {description.n_frames} frames and holds {len(table)}; copy the file again, "
+            "or save the movie anew if its recording was stopped early (Fiji: File > Save As > Tiff)"
+        )
+    return table

@@ -1,0 +1,101 @@
+"""``stormlive acquire``: a real Pycro-Manager acquisition with the live picture beside it."""
+
+import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from stormlive_sim.errors import InputError
+
+from stormlive.cli import options
+from stormlive.cli.terminal import note
+
+_SIMULATED_FRAMES = 500
+
+
+def acquire(
+    camera_movie: Annotated[
+        Path | None,
+        typer.Option("--camera-movie", metavar="FILE.tif", help="Play this recorded movie through the camera."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE.cfg", help="A Micro-Manager configuration: your own microscope."),
+    ] = None,
+    mm_dir: Annotated[
+        Path | None,
+        typer.Option("--mm-dir", metavar="DIR", help="Micro-Manager's folder, with the device adapters of --config."),
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option("--frames", min=1, max=10_000_000, help="Frames to acquire; by default all of a movie, else 500."),
+    ] = None,
+    size: Annotated[
+        str, typer.Option("--size", metavar="WIDTHxHEIGHT", help="Sensor of the simulated camera.")
+    ] = "64x64",
+    roi: Annotated[
+        str | None, typer.Option("--roi", metavar="X,Y,WIDTH,HEIGHT", help="Region of the camera, in its pixels.")
+    ] = None,
+    headless: options.Headless = False,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Raw data, picture and record.")] = None,
+    server: Annotated[
+        str | None,
+        typer.Option("--server", metavar="ADDRESS", help="Use a running `stormlive serve` instead of one of our own."),
+    ] = None,
+    model: options.Model = "livenet",
+    device: options.Device = "auto",
+    pixel_size_nm: options.PixelSize = options.DEFAULT_PIXEL_SIZE_NM,
+    baseline_adu: options.Baseline = options.DEFAULT_BASELINE_ADU,
+    photons_per_adu: options.PhotonsPerAdu = options.DEFAULT_PHOTONS_PER_ADU,
+    exposure_ms: options.Exposure = options.DEFAULT_EXPOSURE_MS,
+) -> None:
+    """Acquire through Pycro-Manager and watch the super-resolved picture grow.
+
+    By default with a simulated camera inside the real Micro-Manager core; with --camera-movie it plays a recorded
+    TIFF stack, with --config it is your microscope. The raw data is saved as NDTiff whatever happens to the picture.
+    """
+    from stormlive_sim.recording import Recording
+
+    from stormlive.acquire.acquisition import AcquisitionSettings
+    from stormlive.cli.cameras import demo_scene, movie_camera, simulated_camera
+    from stormlive.cli.session import Session, run_session
+    from stormlive.viewer.screen import has_display
+    from stormlive.wire.messages import Calibration
+
+    if camera_movie is not None and config is not None:
+        raise InputError("--camera-movie plays a movie and --config runs a microscope; give one of them")
+    calibration = Calibration(
+        pixel_size_nm=pixel_size_nm,
+        baseline_adu=baseline_adu,
+        photons_per_adu=photons_per_adu,
+        exposure_ms=exposure_ms,
+    )
+    camera = None
+    if camera_movie is not None:
+        with Recording.open(camera_movie) as movie:
+            if frames is not None and frames > len(movie):
+                raise InputError(f"{camera_movie} has {len(movie)} frames; choose --frames up to that, not {frames}")
+            frames = frames or len(movie)
+        camera = movie_camera(camera_movie)
+    elif config is None:
+        camera = simulated_camera(demo_scene(options.image_size(size), calibration, seed=0))
+    folder = out or Path(f"stormlive-run-{datetime.datetime.now():%Y%m%d-%H%M%S}")
+    session = Session(
+        acquisition=AcquisitionSettings(
+            n_frames=frames or _SIMULATED_FRAMES,
+            exposure_ms=exposure_ms,
+            camera=camera,
+            mm_config=config,
+            mm_dir=mm_dir,
+            roi=None if roi is None else options.region(roi),
+            pixel_size_nm=pixel_size_nm,
+            out=folder,
+        ),
+        calibration=calibration,
+        model=model,
+        device=device,
+        server=server,
+        window=not headless and has_display(),
+    )
+    report = run_session(session, folder)
+    note(f"picture and record: {report.folder}; raw data: {folder}")

@@ -1,0 +1,73 @@
+"""The application: its commands, and how a failure reaches the user."""
+
+import logging
+from collections.abc import Sequence
+
+import typer
+from rich.logging import RichHandler
+from stormlive_sim.errors import InputError
+
+import stormlive
+from stormlive.cli import acquire, demo, models, reconstruct, serve, simulate, train
+from stormlive.cli.terminal import console, show_error
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""The super-resolved STORM/PALM picture, while the camera runs.
+
+    Start with [bold]stormlive demo[/bold]: a simulated microscope, a real Pycro-Manager acquisition, the live picture
+    and the files it leaves. With a microscope of your own: [bold]stormlive acquire --config MMConfig.cfg[/bold], or
+    [bold]stormlive serve[/bold] and a StreamHook in your own script. With a movie you have:
+    [bold]stormlive reconstruct MOVIE.tif -o OUT.ome.tif[/bold].""",
+    rich_markup_mode="rich",
+)
+app.command("demo")(demo.demo)
+app.command("acquire")(acquire.acquire)
+app.command("serve")(serve.serve)
+app.command("reconstruct")(reconstruct.reconstruct)
+app.command("simulate")(simulate.simulate)
+app.command("train")(train.train)
+app.command("models")(models.models)
+
+
+def _version(show: bool) -> None:
+    if show:
+        console.print(f"stormlive {stormlive.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Say more of what happens inside."),
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=console, show_path=False)],
+    )
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line and return its exit status.
+
+    Whatever a user can put right comes out as one line, without a traceback: 2 for a command line that cannot be
+    read, 1 for everything else. Only a fault of our own shows a traceback.
+    """
+    try:
+        result = app(list(arguments), standalone_mode=False, prog_name="stormlive")
+    except (InputError, ConnectionError) as error:
+        return show_error(str(error))
+    except KeyboardInterrupt:
+        return show_error("stopped by Ctrl-C", status=130)
+    except typer.Abort:
+        return show_error("stopped")
+    except Exception as error:
+        # Typer's own errors (no such option, a value out of range) share no public base class.
+        format_message = getattr(error, "format_message", None)
+        if format_message is None:
+            raise
+        return show_error(format_message() or "a command is needed; see stormlive --help", status=2)
+    return result if isinstance(result, int) else 0

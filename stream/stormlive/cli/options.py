@@ -1,0 +1,96 @@
+"""Options that several commands share: the camera's calibration, the model, the device."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from stormlive_sim.errors import InputError
+
+_CAMERA = "Camera calibration"
+_ENGINE = "Engine"
+
+PixelSize = Annotated[
+    float,
+    typer.Option("--pixel-size-nm", min=1, max=10_000, rich_help_panel=_CAMERA, help="Camera pixel in the sample."),
+]
+Baseline = Annotated[
+    float,
+    typer.Option(
+        "--baseline-adu", min=0, max=65_535, rich_help_panel=_CAMERA, help="What the camera reads in the dark."
+    ),
+]
+PhotonsPerAdu = Annotated[
+    float,
+    typer.Option(
+        "--photons-per-adu",
+        min=1e-6,
+        max=1e6,
+        rich_help_panel=_CAMERA,
+        help="Photons per grey level above the baseline: electrons per ADU / (EM gain x QE).",
+    ),
+]
+Exposure = Annotated[
+    float, typer.Option("--exposure-ms", min=0.01, max=600_000, rich_help_panel=_CAMERA, help="Exposure of a frame.")
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        metavar="NAME|FILE",
+        rich_help_panel=_ENGINE,
+        help="A model that ships with stormlive (see `stormlive models`) or a .safetensors file.",
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", metavar="auto|cpu|cuda:N", rich_help_panel=_ENGINE, help="Where the network runs; auto: a GPU if any."
+    ),
+]
+Headless = Annotated[bool, typer.Option("--headless", help="Open no window, even where there is a screen.")]
+
+DEFAULT_PIXEL_SIZE_NM = 100.0
+DEFAULT_BASELINE_ADU = 100.0
+DEFAULT_PHOTONS_PER_ADU = 0.5
+DEFAULT_EXPOSURE_MS = 30.0
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Return (Y, X) of ``WIDTHxHEIGHT``.
+
+    Raises
+    ------
+    InputError
+        When the text is none, or the sides are not between 8 and 4096 pixels.
+    """
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise InputError(f"expected a size as WIDTHxHEIGHT in pixels, such as 128x64, got {text!r}")
+    shape = int(height), int(width)
+    if not all(8 <= side <= 4096 for side in shape):
+        raise InputError(f"expected sides of 8 to 4096 pixels, got {text}")
+    return shape
+
+
+def region(text: str) -> tuple[int, int, int, int]:
+    """Return (x, y, width, height) of ``X,Y,WIDTH,HEIGHT``.
+
+    Raises
+    ------
+    InputError
+        When the text is none.
+    """
+    parts = text.split(",")
+    if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts):
+        raise InputError(f"expected a region as X,Y,WIDTH,HEIGHT in pixels, such as 128,0,256,256, got {text!r}")
+    x, y, width, height = map(int, parts)
+    return x, y, width, height
+
+
+def check_can_write(path: Path) -> None:
+    """Raise an InputError before hours of work when a result could not be written in the end."""
+    folder = path.absolute().parent
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the name of a file in it")
+    if not folder.is_dir():
+        raise InputError(f"the folder {folder} does not exist; create it or choose another")

@@ -1,0 +1,63 @@
+"""``stormlive serve``: the inference server, for hooks in other people's scripts."""
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from stormlive.cli import options
+from stormlive.cli.status import StatusLine
+from stormlive.cli.terminal import note
+from stormlive.wire.transport import DEFAULT_ADDRESS
+
+
+def serve(
+    bind: Annotated[
+        str,
+        typer.Option(
+            "--bind", metavar="tcp://127.0.0.1:PORT", help="Where hooks connect; port 0 takes a free one. Loopback only."
+        ),
+    ] = DEFAULT_ADDRESS,
+    model: options.Model = "livenet",
+    device: options.Device = "auto",
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Every run gets a folder of its own in it.")] = Path(
+        "stormlive-runs"
+    ),
+) -> None:
+    """Wait for frames, reconstruct them live, and leave each run's files in a folder.
+
+    In the acquisition script: [bold]from stormlive import StreamHook[/bold], then
+    [bold]hook = StreamHook(pixel_size_nm=100, baseline_adu=100, photons_per_adu=0.5, exposure_ms=30)[/bold],
+    [bold]Acquisition(..., image_process_fn=hook)[/bold] and, at the end, [bold]print(hook.close().sentence)[/bold].
+    The camera's calibration comes with each run. Ctrl-C finishes open runs and writes their files.
+    """
+    from stormlive.server.engine import Engine
+    from stormlive.server.finish import RunWriter
+    from stormlive.server.loop import Server
+    from stormlive.wire.client import LiveClient
+
+    engine = Engine(model, device)
+    stop = threading.Event()
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    with Server(engine, bind=bind, finish=RunWriter(engine, out, folder_per_run=True)) as server:
+        signal.signal(signal.SIGTERM, end)
+        note(
+            f"listening on {server.address}, model {engine.model_name} on {engine.device}, "
+            f"runs go to {out.absolute()}; Ctrl-C ends"
+        )
+        with LiveClient(server.address) as client, StatusLine() as line:
+            try:
+                while not stop.is_set():
+                    server.raise_if_failed()
+                    status = client.status(0.5)
+                    if status is not None:
+                        line.show(status)
+            except KeyboardInterrupt:
+                pass
+    note("stopped")

@@ -1,0 +1,134 @@
+"""One live session: server, acquisition and display together, and what is said at the end."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from stormlive_sim.errors import InputError
+
+from stormlive.acquire.acquisition import AcquisitionSettings
+from stormlive.acquire.hook import HookReport
+from stormlive.acquire.process import AcquisitionProcess, AcquisitionReport, HookSettings
+from stormlive.cli.status import StatusLine
+from stormlive.cli.terminal import note
+from stormlive.output.manifest import prepare_folder
+from stormlive.server.engine import check_pixel_size
+from stormlive.server.process import ServerProcess, ServerSettings
+from stormlive.wire.client import LiveClient
+from stormlive.wire.messages import Calibration
+
+_FREE_PORT = "tcp://127.0.0.1:0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What to run.
+
+    Attributes
+    ----------
+    acquisition : AcquisitionSettings
+        Camera, frames, exposure; its `out` is where everything goes.
+    calibration : Calibration
+        The camera's.
+    model, device : str
+        For a server of this session's own.
+    server : str or None
+        Address of a running server to use instead.
+    window : bool
+        Show the live window; otherwise a status line.
+    """
+
+    acquisition: AcquisitionSettings
+    calibration: Calibration
+    model: str
+    device: str
+    server: str | None = None
+    window: bool
+
+
+def run_session(session: Session, out: Path) -> HookReport:
+    """Acquire and reconstruct live; return the account of the frames.
+
+    Raises
+    ------
+    InputError
+        When the session cannot start, the acquisition failed, or the server did not take the run. What was
+        acquired is saved all the same, and the message says where.
+    """
+    prepare_folder(out)
+    with _server(session, out) as address, LiveClient(address) as client:
+        welcome = client.welcome
+        check_pixel_size(welcome.model, welcome.model_pixel_size_nm, session.calibration.pixel_size_nm)
+        hook = HookSettings(address=address, calibration=session.calibration, name=out.name or "run")
+        acquisition = AcquisitionProcess(session.acquisition, hook=hook)
+        report = _show_window(acquisition, address) if session.window else _show_line(acquisition, client)
+    return _judge(report)
+
+
+@contextlib.contextmanager
+def _server(session: Session, out: Path) -> Iterator[str]:
+    if session.server is not None:
+        yield session.server
+        return
+    settings = ServerSettings(
+        bind=_FREE_PORT, model=session.model, device=session.device, out=out, folder_per_run=False
+    )
+    with ServerProcess(settings) as server:
+        yield server.address
+
+
+def _show_line(acquisition: AcquisitionProcess, client: LiveClient) -> AcquisitionReport:
+    with StatusLine() as line:
+
+        def show(_progress: object) -> None:
+            status = client.status(0.0)
+            if status is not None:
+                line.show(status)
+
+        report = acquisition.run(show)
+        show(None)
+        return report
+
+
+def _show_window(acquisition: AcquisitionProcess, address: str) -> AcquisitionReport:
+    """Follow the acquisition in a thread, since the window needs the main one; it stays open at the end."""
+    from stormlive.viewer.remote import RemoteView
+    from stormlive.viewer.window import run_window
+
+    outcome: list[AcquisitionReport] = []
+
+    def follow() -> None:
+        report = acquisition.run()
+        outcome.append(report)
+        if report.hook is not None:
+            note(f"{report.hook.sentence} Close the window to end.")
+
+    follower = threading.Thread(target=follow, name="acquisition")
+    follower.start()
+    view = RemoteView(address)
+    try:
+        run_window(view, f"stormlive – {address}")
+    except KeyboardInterrupt:
+        acquisition.stop()
+    finally:
+        follower.join()
+        view.close()
+    return outcome[0]
+
+
+def _judge(report: AcquisitionReport) -> HookReport:
+    if report.failure is not None:
+        raise InputError(report.failure)
+    if report.hook is None or report.result is None:
+        raise InputError("the acquisition gave no account of its frames; see acquisition.log in the output folder")
+    hook = report.hook
+    if hook.failed is not None:
+        saved = report.result.dataset
+        hint = f"; the raw data is safe: stormlive reconstruct {saved} -o picture.ome.tif" if saved else ""
+        raise InputError(f"{hook.failed} ({hook.sentence}){hint}")
+    if report.result.stopped:
+        note(f"stopped early after {report.result.seen} frames")
+    note(hook.sentence)
+    return hook

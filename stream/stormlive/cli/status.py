@@ -1,0 +1,44 @@
+"""The live status line: frames, rates, backlog, latency, drops."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.live import Live
+from rich.text import Text
+
+from stormlive.cli.terminal import console, note
+from stormlive.wire.client import status_text
+from stormlive.wire.messages import Status
+
+_PLAIN_INTERVAL_S = 2.0
+
+
+class StatusLine:
+    """One line that renews itself in a terminal; elsewhere (a log) a line every two seconds, while it changes."""
+
+    def __init__(self) -> None:
+        self._live = Live(console=console, refresh_per_second=5, transient=False) if console.is_terminal else None
+        self._printed = ("", 0.0)
+
+    def show(self, status: Status) -> None:
+        """Show a status."""
+        text = status_text(status)
+        if self._live is not None:
+            self._live.update(Text(text, no_wrap=True, overflow="ellipsis"))
+            return
+        last, when = self._printed
+        if text != last and time.monotonic() - when >= _PLAIN_INTERVAL_S:
+            note(text)
+            self._printed = (text, time.monotonic())
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()

@@ -1,0 +1,1 @@
+"""What a run leaves behind: images, pictures and the record of how they were made."""

@@ -1,0 +1,209 @@
+"""The record of a run: run.json, and the folder that it describes."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from stormlive.output.atomic import whole_file
+from stormlive.output.ome_tiff import write_image
+from stormlive.output.preview import write_preview
+from stormlive_sim.errors import InputError
+
+RUN_FILE = "run.json"
+_SUPERRES_FILE = "superres.ome.tif"
+_WIDEFIELD_FILE = "widefield.ome.tif"
+_PREVIEW_FILE = "preview.png"
+_PACKAGES = ("stormlive", "torch", "numpy", "pyzmq")
+
+
+class CameraRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was known of the camera: the numbers that turn its frames into photons and nanometres."""
+
+    pixel_size_nm: float
+    baseline_adu: float
+    photons_per_adu: float
+    exposure_ms: float
+    frame_shape: tuple[int, int]
+    """(Y, X)"""
+    dtype: str
+
+
+class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which network it was, down to its weights."""
+
+    name: str
+    weights_sha256: str
+    card: dict[str, Any]
+    """What its model card says of how it was trained, as much as the caller finds worth keeping."""
+
+
+class CanvasRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The super-resolved image, in figures."""
+
+    shape: tuple[int, int]
+    """(Y × upsampling, X × upsampling)"""
+    upsampling: int
+    pixel_size_nm: float
+    sum: float | None
+
+
+class FileRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A file in the folder of the run."""
+
+    name: str
+    bytes: int
+
+
+class RunRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All of run.json. Numbers that could not be determined are null, never NaN."""
+
+    format: Literal["stormlive-run-1"] = "stormlive-run-1"
+    summary: str
+    """One sentence for a person."""
+    exit_status: str
+    started_at: datetime
+    camera: CameraRecord
+    model: ModelRecord
+    device: str
+    frames: dict[str, Any]
+    """The ledger: what became of every frame."""
+    timings_s: dict[str, float | None]
+    latency_ms: dict[str, float | None]
+    """Percentiles, such as p50 and p99."""
+    canvas: CanvasRecord
+    versions: dict[str, str]
+    files: list[FileRecord]
+
+
+def prepare_folder(folder: Path) -> None:
+    """Create the folder of a run, or refuse it if it holds one already: call it before the run, too."""
+    if (folder / RUN_FILE).exists():
+        raise InputError(f"{folder} already holds a run ({RUN_FILE}); choose another folder or move that one")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot create the folder {folder}: {error.strerror or error}; choose another"
+        ) from error
+
+
+def write_run(
+    folder: Path,
+    *,
+    canvas: NDArray[np.float32],
+    widefield: NDArray[np.float32],
+    upsampling: int,
+    camera: CameraRecord,
+    model: ModelRecord,
+    device: str,
+    frames: Mapping[str, Any],
+    timings_s: Mapping[str, float | None],
+    latency_ms: Mapping[str, float | None],
+    started_at: datetime,
+    exit_status: str,
+    summary: str,
+    extra_files: Sequence[Path] = (),
+) -> list[Path]:
+    """Write what a run leaves behind into `folder`, and return the paths.
+
+    Parameters
+    ----------
+    canvas : (Y × upsampling, X × upsampling) float32
+    widefield : (Y, X) float32, photons
+    extra_files : files that already lie in `folder` and belong to the run
+
+    run.json comes last: a folder that has it has everything that it names.
+    """
+    if canvas.shape != tuple(upsampling * side for side in widefield.shape):
+        raise ValueError(
+            f"expected a canvas {upsampling} times the widefield {widefield.shape}, got {canvas.shape}"
+        )
+    prepare_folder(folder)
+    pixel_size_nm = camera.pixel_size_nm / upsampling
+    superres_path, widefield_path = folder / _SUPERRES_FILE, folder / _WIDEFIELD_FILE
+    preview_path, run_path = folder / _PREVIEW_FILE, folder / RUN_FILE
+    write_image(superres_path, canvas, pixel_size_nm, name="super-resolved", description=summary)
+    write_image(
+        widefield_path,
+        widefield,
+        camera.pixel_size_nm,
+        name="widefield",
+        description=f"Photons per pixel; {summary}",
+    )
+    write_preview(preview_path, canvas, pixel_size_nm)
+    paths = [superres_path, widefield_path, preview_path, *extra_files]
+    record = RunRecord(
+        summary=summary,
+        exit_status=exit_status,
+        started_at=started_at,
+        camera=camera,
+        model=model,
+        device=device,
+        frames=dict(frames),
+        timings_s=dict(timings_s),
+        latency_ms=dict(latency_ms),
+        canvas=CanvasRecord(
+            shape=(canvas.shape[0], canvas.shape[1]),
+            upsampling=upsampling,
+            pixel_size_nm=pixel_size_nm,
+            sum=float(canvas.sum(dtype=np.float64)),
+        ),
+        versions=installed_versions(),
+        files=[
+            FileRecord(name=path.relative_to(folder).as_posix(), bytes=path.stat().st_size) for path in paths
+        ],
+    )
+    write_record(run_path, record)
+    return [*paths, run_path]
+
+
+def write_record(path: Path, record: RunRecord) -> None:
+    """Write run.json, indented for people."""
+    # msgspec writes NaN and infinity as null: JSON has no word for them.
+    text = msgspec.json.format(msgspec.json.encode(record, enc_hook=_plain), indent=2)
+    with whole_file(path) as part:
+        part.write_bytes(text + b"\n")
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read run.json back; `path` is the file or the folder that holds it."""
+    file = path / RUN_FILE if path.is_dir() else path
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=RunRecord)
+    except OSError as error:
+        raise InputError(
+            f"cannot read {file}: {error.strerror or error}; give the folder of a finished run"
+        ) from error
+    except msgspec.DecodeError as error:
+        raise InputError(
+            f"{file} is not a record of a run that this version understands: {error}; "
+            "check that it was not edited, or read it with the version that wrote it"
+        ) from error
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions that decide what a run computes, without importing anything heavy."""
+    found = {"python": platform.python_version(), "os": platform.platform()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return value.as_posix()
+    raise TypeError(f"cannot write {type(value).__name__} to {RUN_FILE}; make it a number or text")

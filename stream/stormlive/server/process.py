@@ -1,0 +1,135 @@
+"""The server in a process of its own, so that the camera, the network and the window never wait for each other."""
+
+import multiprocessing
+import signal
+import threading
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from stormlive_sim.errors import InputError
+
+_START_TIMEOUT_S = 120.0
+_STOP_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """How to run a server.
+
+    Attributes
+    ----------
+    bind : str
+        Address; port 0 takes a free one.
+    model, device : str
+        As `Engine` has them.
+    out : Path
+        Folder for the runs.
+    folder_per_run : bool
+        See `RunWriter`.
+    """
+
+    bind: str
+    model: str
+    device: str
+    out: Path
+    folder_per_run: bool = True
+
+
+class ServerProcess:
+    """Starts a server for one session and stops it at the end.
+
+    Parameters
+    ----------
+    settings : ServerSettings
+        How to run it.
+
+    Raises
+    ------
+    InputError
+        On start, when the server cannot run: model, device, port.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_run, args=(settings, theirs), name="stormlive-server", daemon=True)
+        self._process.start()
+        theirs.close()
+        self.address = self._wait_for_address()
+
+    def _wait_for_address(self) -> str:
+        try:
+            if not self._pipe.poll(_START_TIMEOUT_S):
+                self._process.kill()
+                raise InputError(f"the server did not start within {_START_TIMEOUT_S:g} s; try again with --verbose")
+            kind, text = self._pipe.recv()
+        except EOFError as error:
+            raise InputError(f"the server ended at once with status {self._process.exitcode}") from error
+        if kind != "ready":
+            self._process.join()
+            raise InputError(text)
+        return str(text)
+
+    @property
+    def pid(self) -> int | None:
+        """Process number."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process is running."""
+        return self._process.is_alive()
+
+    def stop(self) -> None:
+        """Let it finish open runs and write their files, then end it."""
+        if self._process.is_alive():
+            try:
+                self._pipe.send("stop")
+            except (BrokenPipeError, OSError):
+                self._process.kill()
+        self._process.join(_STOP_TIMEOUT_S)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _run(settings: ServerSettings, pipe: Connection) -> None:
+    # Ctrl-C reaches every process of the terminal: the parent decides when the server ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from stormlive.server.engine import Engine
+    from stormlive.server.finish import RunWriter
+    from stormlive.server.loop import Server
+
+    try:
+        engine = Engine(settings.model, settings.device)
+        writer = RunWriter(engine, settings.out, folder_per_run=settings.folder_per_run)
+        server = Server(engine, bind=settings.bind, finish=writer)
+        server.start()
+    except InputError as error:
+        pipe.send(("failed", str(error)))
+        return
+    stop = threading.Event()
+
+    def watch() -> None:
+        try:
+            pipe.recv()
+        except (EOFError, OSError):
+            pass  # the parent is gone: finish what there is
+        stop.set()
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+    pipe.send(("ready", server.address))
+    with server:
+        while not stop.wait(0.2):
+            server.raise_if_failed()

@@ -1,0 +1,184 @@
+"""The data port's side of the protocol, without sockets: sessions, credit, and who may say what when."""
+
+import logging
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+from stormlive.ranges import Ranges
+from stormlive.server.run import Ending, Run
+from stormlive.server.runs import Runs
+from stormlive.wire.codec import Buffer, ProtocolError, check_version, frame_of, unpack
+from stormlive.wire.flow import Credit, Silence
+from stormlive.wire.frame import WIRE_DTYPES
+from stormlive.wire.messages import (
+    Drop,
+    End,
+    Error,
+    Final,
+    FrameHeader,
+    Hello,
+    Message,
+    Ping,
+    Pong,
+    Start,
+    Welcome,
+    one_line,
+)
+from stormlive_sim.errors import InputError
+
+_log = logging.getLogger(__name__)
+
+
+class Session:
+    """A connected sender: its credit, its last sign of life, and its run once it has started one."""
+
+    def __init__(self, credit_bytes: int, now: float, beat_s: float) -> None:
+        self.credit = Credit(credit_bytes)
+        self.silence = Silence(now, 3 * beat_s)
+        self.run: Run | None = None
+
+
+class Reception:
+    """Answers senders; in the IO thread only.
+
+    Parameters
+    ----------
+    welcome
+        Makes the WELCOME, whose limits hold for every session.
+    clock_ns
+        The server's monotonic clock.
+    grace_s
+        Time for a silent sender to come back before its run is ended.
+    """
+
+    def __init__(
+        self,
+        runs: Runs,
+        welcome: Callable[[], Welcome],
+        clock_ns: Callable[[], int],
+        *,
+        max_sessions: int,
+        grace_s: float,
+    ) -> None:
+        self._runs = runs
+        self._welcome = welcome
+        self._clock_ns = clock_ns
+        self._max_sessions = max_sessions
+        self._grace_s = grace_s
+        self._beat_s = welcome().heartbeat_ms / 1000
+        self._sessions: dict[bytes, Session] = {}
+        self._replaced: list[Session] = []
+
+    def take(self, peer: bytes, parts: Sequence[Buffer], now: float) -> Message | None:
+        """Return the answer to a message, if it needs one; a peer that breaks the rules is cut off."""
+        try:
+            message, pixels = unpack(parts)
+            if isinstance(message, Hello):
+                return self._hello(peer, message, now)
+            session = self._sessions.get(peer)
+            if session is None:
+                return Error(code="session", fatal=False, message="there is no session: say HELLO first")
+            session.silence.heard(now)
+            return self._answer(peer, session, message, pixels)
+        except InputError as error:
+            code = error.code if isinstance(error, ProtocolError) else "malformed"
+            self._cut(peer, str(error))
+            return Error(code=code, fatal=True, message=one_line(error))
+
+    def returned(self, peer: bytes, nbytes: int) -> None:
+        """Note credit that is about to be returned to a peer."""
+        session = self._sessions.get(peer)
+        if session is not None:
+            session.credit.give(nbytes)
+
+    def tick(self, now: float) -> None:
+        """Close the sessions that are over, and end the runs whose senders did not come back."""
+        for peer, session in list(self._sessions.items()):
+            if self._is_over(session, now):
+                del self._sessions[peer]
+        self._replaced = [session for session in self._replaced if not self._is_over(session, now)]
+
+    def silent(self, now: float) -> set[UUID]:
+        """Return the runs whose sender has missed three heartbeats."""
+        sessions = [*self._sessions.values(), *self._replaced]
+        return {s.run.start.run for s in sessions if s.run is not None and s.silence.too_long(now)}
+
+    def _is_over(self, session: Session, now: float) -> bool:
+        run, quiet_s = session.run, session.silence.lasts(now)
+        if run is None:
+            return quiet_s > 3 * self._beat_s
+        if run.state == "finished":
+            return True
+        if quiet_s > 3 * self._beat_s + self._grace_s:
+            self._runs.end(run, Ending(exit_status="sender lost"))
+            return True
+        return False
+
+    def _hello(self, peer: bytes, hello: Hello, now: float) -> Message:
+        check_version(hello.version)
+        if hello.role == "viewer":
+            return self._welcome()
+        known = self._sessions.pop(peer, None)
+        if known is not None:
+            self._replaced.append(known)
+        if len(self._sessions) >= self._max_sessions:
+            text = f"the server is busy: it takes {self._max_sessions} senders at a time"
+            return Error(code="busy", fatal=False, message=text)
+        welcome = self._welcome()
+        self._sessions[peer] = Session(welcome.credit_bytes, now, self._beat_s)
+        return welcome
+
+    def _answer(
+        self, peer: bytes, session: Session, message: Message, pixels: Buffer | None
+    ) -> Message | None:
+        run = session.run
+        match message:
+            case Ping():
+                return Pong(ping_ns=message.clock_ns, clock_ns=self._clock_ns())
+            case Start():
+                return self._start(peer, session, message)
+            case FrameHeader() if run is not None and pixels is not None:
+                self._frame(session, run, message, pixels)
+            case Drop() if run is not None and message.run == run.start.run:
+                self._runs.drop(run, Ranges(message.ranges), one_line(message.reason))
+            case End() if run is not None and message.run == run.start.run:
+                self._runs.end(run, Ending(exit_status=one_line(message.exit_status), n=message.n))
+            case _:
+                raise ProtocolError(f"{type(message).__name__} is not what a sender may say now")
+        return None
+
+    def _start(self, peer: bytes, session: Session, start: Start) -> Message | None:
+        if session.run is not None:
+            raise ProtocolError("a connection carries one run: open another one")
+        nbytes = start.shape[0] * start.shape[1] * WIRE_DTYPES[start.dtype].itemsize
+        limit = self._welcome().max_frame_bytes
+        if nbytes > limit:
+            raise ProtocolError(
+                f"a frame would have {nbytes} bytes, the server takes {limit}", code="too-large"
+            )
+        run = self._runs.start(start, peer)
+        if run is None:
+            return Error(code="busy", fatal=False, message="the server takes no more runs now")
+        if isinstance(run, Final):
+            return run
+        if run.start != start:
+            raise ProtocolError("a run that is taken up again must start as it did the first time")
+        for other in (*self._sessions.values(), *self._replaced):
+            if other.run is run:
+                other.run = None
+        session.run = run
+        return None
+
+    def _frame(self, session: Session, run: Run, header: FrameHeader, pixels: Buffer) -> None:
+        start = run.start
+        if (header.run, header.dtype, header.shape) != (start.run, start.dtype, start.shape):
+            raise ProtocolError("a frame differs from what START announced")
+        if not session.credit.take(header.nbytes):
+            raise ProtocolError("more was sent than there was credit for", code="credit")
+        self._runs.put(run, frame_of(header, pixels))
+
+    def _cut(self, peer: bytes, reason: str) -> None:
+        session = self._sessions.pop(peer, None)
+        _log.warning("a client was cut off: %s", one_line(reason))
+        if session is not None and session.run is not None:
+            self._runs.end(session.run, Ending(exit_status=one_line(f"protocol error: {reason}")))

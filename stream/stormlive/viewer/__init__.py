@@ -1,0 +1,1 @@
+"""The live window. Nothing else in stormlive imports vispy or Qt."""

@@ -1,0 +1,76 @@
+"""What the window shows, and what it asks for: plain data between the window and the network."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """An image (Y, X) and where it lies in the field; (0, 0) nm is the outer corner of the first pixel."""
+
+    pixels: NDArray[np.float32]
+    pixel_size_nm: float
+    x_nm: float = 0.0
+    y_nm: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveView:
+    """One state of a run, ready to be shown."""
+
+    widefield: Picture
+    superres: Picture
+    field_nm: tuple[float, float]
+    """Height and width of the whole field, of which the pictures may show a part."""
+    status: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visible:
+    """The part of the field that the window shows now, and how finely."""
+
+    x_nm: float
+    y_nm: float
+    width_nm: float
+    height_nm: float
+    nm_per_screen_px: float
+
+    def level_and_rectangle(
+        self, *, shape: tuple[int, int], pixel_size_nm: float, levels: int
+    ) -> tuple[int, tuple[int, int, int, int]]:
+        """Return what to ask of a sum pyramid: its level, and (y, x, height, width) in pixels of that level.
+
+        Level k of the pyramid over a canvas of `shape` (Y, X) sums 2**k × 2**k pixels. The level is the
+        finest whose pixels are not smaller than those of the screen: of finer ones, some would not be drawn.
+        The rectangle lies within the level and is never empty.
+        """
+        exact = math.log2(self.nm_per_screen_px / pixel_size_nm)
+        level = math.ceil(min(max(exact - 1e-6, 0.0), levels - 1.0))
+        size_nm = pixel_size_nm * 2**level
+        rows, columns = (math.ceil(side / 2**level) for side in shape)
+        top, height = _clipped(self.y_nm / size_nm, (self.y_nm + self.height_nm) / size_nm, rows)
+        left, width = _clipped(self.x_nm / size_nm, (self.x_nm + self.width_nm) / size_nm, columns)
+        return level, (top, left, height, width)
+
+
+EVERYTHING = Visible(x_nm=0.0, y_nm=0.0, width_nm=math.inf, height_nm=math.inf, nm_per_screen_px=math.inf)
+"""What a window asks for that does not know the field yet: all of it, at the coarsest level."""
+
+
+def _clipped(start: float, end: float, count: int) -> tuple[int, int]:
+    """Return first pixel and number of pixels that cover `start` to `end` within 0 to `count`."""
+    first = math.floor(min(max(start, 0.0), count - 1.0))
+    last = math.ceil(min(max(end, first + 1.0), float(count)))
+    return first, last - first
+
+
+Fetch = Callable[[Visible], LiveView | None]
+"""Get the newest view of a part of the field, or None where neither the run nor the part has changed since.
+
+It is called from one thread of its own, one call at a time, and must return within a second or so, because
+closing the window waits for it. It may return more than the visible part, and finer than the screen resolves.
+"""

@@ -1,0 +1,1 @@
+"""The wire between acquisition, server and viewers: frames, messages, sockets."""

@@ -1,0 +1,167 @@
+"""The other end for those who look on: status messages and pieces of the picture."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import zmq
+from numpy.typing import NDArray
+
+from stormlive.wire import messages
+from stormlive.wire.codec import check_version, encode, unpack
+from stormlive.wire.messages import Picture, Status, View, Viewed, Welcome
+from stormlive.wire.transport import connect_dealer, connect_subscriber, loopback_address, receive, send
+from stormlive_sim.errors import InputError
+
+_MOST_PIXEL_BYTES = 2**30
+_BEYOND = 2**31 - 1
+
+
+class LiveClient:
+    """Looks at a running server: it takes nothing from the camera's side and can come and go at any time.
+
+    Use it from one thread.
+
+    Parameters
+    ----------
+    address : str
+        The server's data address, as `stormlive serve` prints it.
+    timeout_s : float
+        How long to wait for any answer.
+
+    Raises
+    ------
+    ConnectionError
+        When no server answers.
+    InputError
+        When it speaks another version.
+    """
+
+    def __init__(self, address: str, timeout_s: float = 5.0) -> None:
+        self._timeout_s = timeout_s
+        self._request = 0
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._sockets: list[zmq.Socket[bytes]] = []
+        try:
+            self.welcome = self._greet(loopback_address(address))
+            base = loopback_address(address).rpartition(":")[0]
+            self._views = connect_dealer(
+                self._context, f"{base}:{self.welcome.view_port}", max_part_bytes=_MOST_PIXEL_BYTES
+            )
+            self._statuses = connect_subscriber(self._context, f"{base}:{self.welcome.status_port}")
+            self._sockets += [self._views, self._statuses]
+        except BaseException:
+            self.close()
+            raise
+
+    def _greet(self, address: str) -> Welcome:
+        dealer = connect_dealer(self._context, address)
+        self._sockets.append(dealer)
+        deadline = time.monotonic() + self._timeout_s
+        hello = encode(messages.Hello(version=messages.PROTOCOL, role="viewer"))
+        if not dealer.poll(int(self._timeout_s * 1000), zmq.POLLOUT) or not send(dealer, [hello]):
+            raise ConnectionError(f"no answer from {address}: is stormlive serve running there?")
+        answer = self._answer(dealer, deadline)
+        if answer is None:
+            raise ConnectionError(
+                f"no answer from {address} within {self._timeout_s:g} s; is the server hung?"
+            )
+        message = answer[0]
+        if isinstance(message, messages.Error):
+            raise InputError(message.message)
+        if not isinstance(message, Welcome):
+            raise InputError(
+                f"{address} answered HELLO with {type(message).__name__}; is it a stormlive server?"
+            )
+        check_version(message.version)
+        self._sockets.remove(dealer)
+        dealer.close()
+        return message
+
+    @staticmethod
+    def _answer(socket: zmq.Socket[bytes], deadline: float) -> tuple[messages.Message, object] | None:
+        left_ms = max(0, int((deadline - time.monotonic()) * 1000))
+        if not socket.poll(left_ms):
+            return None
+        parts = receive(socket)
+        return None if parts is None else unpack(parts)
+
+    def status(self, timeout_s: float) -> Status | None:
+        """Return the newest status, waiting for one up to `timeout_s`; None when none came."""
+        newest: Status | None = None
+        deadline = time.monotonic() + timeout_s
+        while (answer := self._answer(self._statuses, deadline)) is not None:
+            if isinstance(answer[0], Status):
+                newest = answer[0]
+                deadline = 0.0  # take what waits, and no more
+        return newest
+
+    def view(
+        self,
+        picture: Picture,
+        *,
+        level: int = 0,
+        rectangle: tuple[int, int, int, int] = (0, 0, _BEYOND, _BEYOND),
+    ) -> tuple[Viewed, NDArray[np.float32]] | None:
+        """Return a piece of a picture, or None while there is no run.
+
+        Parameters
+        ----------
+        picture : str
+            ``canvas``, ``widefield`` or ``last``.
+        level : int
+            The canvas summed over 2**level pixels a side.
+        rectangle : tuple of int
+            (x, y, width, height) in pixels of that level; clipped to the picture.
+
+        Raises
+        ------
+        ConnectionError
+            When the server does not answer.
+        """
+        self._request += 1
+        x, y, w, h = rectangle
+        request = View(request=self._request, picture=picture, level=level, x=x, y=y, w=w, h=h)
+        deadline = time.monotonic() + self._timeout_s
+        if not self._views.poll(int(self._timeout_s * 1000), zmq.POLLOUT) or not send(
+            self._views, [encode(request)]
+        ):
+            raise ConnectionError("the server does not answer any more")
+        while (answer := self._answer(self._views, deadline)) is not None:
+            message, pixels = answer
+            # An answer to an earlier request that was given up is passed over.
+            if isinstance(message, messages.Error) and message.request in (None, self._request):
+                return None
+            if isinstance(message, Viewed) and message.request == self._request:
+                image = np.frombuffer(pixels, "<f4").reshape(message.h, message.w)  # type: ignore[call-overload]
+                return message, image
+        raise ConnectionError(f"the server sent no picture within {self._timeout_s:g} s")
+
+    def close(self) -> None:
+        """Close the sockets."""
+        for socket in self._sockets:
+            socket.close(linger=0)
+        self._context.term()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def status_text(status: Status) -> str:
+    """Return a status as one line for people."""
+    if status.run is None:
+        return f"waiting for frames · model {status.model} on {status.device}"
+    total = f"/{status.expected}" if status.expected else ""
+    latency = "–"
+    if status.latency_p50_ms is not None and status.latency_p99_ms is not None:
+        latency = f"{status.latency_p50_ms:.0f}/{status.latency_p99_ms:.0f} ms"
+    return (
+        f"{status.name}: {status.live}{total} frames · {status.frames_per_s:.1f} frames/s · backlog {status.backlog} · "
+        f"latency p50/p99 {latency} · dropped {status.dropped} · {status.state}"
+    )

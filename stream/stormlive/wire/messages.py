@@ -1,0 +1,289 @@
+"""The messages of ``stormlive-1``: typed and bounded.
+
+A message is one msgpack header; FRAME and VIEWED carry exactly one more part, the raw pixels.
+"""
+
+import math
+import re
+from typing import Annotated, Literal, TypeAlias
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from stormlive.wire.frame import WIRE_DTYPES, DtypeName
+from stormlive_sim.errors import InputError
+
+PROTOCOL = "stormlive-1"
+MAX_SPANS = 256  # per message; 256 pairs of 9-byte integers stay below the header limit
+MAX_SIDE = 65_536
+MAX_TEXT = 300
+
+Seq: TypeAlias = Annotated[int, Meta(ge=0, lt=2**48)]
+Nbytes: TypeAlias = Annotated[int, Meta(ge=0, lt=2**40)]
+ClockNs: TypeAlias = Annotated[int, Meta(ge=-(2**62), le=2**62)]
+Side: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_SIDE)]
+Shape: TypeAlias = tuple[Side, Side]
+Port: TypeAlias = Annotated[int, Meta(ge=1, le=65_535)]
+Text: TypeAlias = Annotated[str, Meta(max_length=MAX_TEXT)]
+LongText: TypeAlias = Annotated[str, Meta(max_length=1024)]
+Span: TypeAlias = tuple[Seq, Seq]
+Spans: TypeAlias = Annotated[tuple[Span, ...], Meta(max_length=MAX_SPANS)]
+Axes: TypeAlias = Annotated[
+    dict[
+        Annotated[str, Meta(max_length=64)],
+        Annotated[int, Meta(ge=-(2**62), le=2**62)] | Annotated[str, Meta(max_length=64)],
+    ],
+    Meta(max_length=16),
+]
+Counts: TypeAlias = Annotated[dict[Text, Seq], Meta(max_length=20)]
+Picture: TypeAlias = Literal["canvas", "widefield", "last"]
+RunState: TypeAlias = Literal["idle", "opening", "running", "silent", "finishing", "finished"]
+
+
+def one_line(text: object, most: int = MAX_TEXT) -> str:
+    """Return `text` on one line without control characters, cut to `most` bytes of UTF-8."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    data = line.encode()
+    return line if len(data) <= most else data[: most - 3].decode(errors="ignore") + "…"
+
+
+_CALIBRATION_LIMITS = {
+    "pixel_size_nm": (1.0, 10_000.0, "nanometres per camera pixel in the sample"),
+    "baseline_adu": (0.0, 65_535.0, "what the camera gives in the dark"),
+    "photons_per_adu": (1e-4, 1e4, "photons per camera count"),
+    "exposure_ms": (1e-3, 600_000.0, "milliseconds per frame"),
+}
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """What turns a camera's counts into photons and its pixels into nanometres."""
+
+    pixel_size_nm: float
+    baseline_adu: float
+    photons_per_adu: float
+    exposure_ms: float
+
+    def __post_init__(self) -> None:
+        for name, (low, high, meaning) in _CALIBRATION_LIMITS.items():
+            given = getattr(self, name)
+            try:
+                number = math.nan if isinstance(given, (str, bool)) else float(given)
+            except (TypeError, ValueError):
+                number = math.nan
+            if not low <= number <= high:
+                came = one_line(repr(given), 40)
+                raise InputError(f"{name} must be a number from {low:g} to {high:g} ({meaning}), got {came}")
+            msgspec.structs.force_setattr(self, name, number)
+
+
+_RUN_NAME = re.compile(r"""(?!\.)[^/\\:*?"<>|\x00-\x1f\x7f]{1,100}""")
+
+
+def check_run_name(name: object) -> str:
+    """Return `name`; InputError unless it can be a folder's name on every system."""
+    if not isinstance(name, str) or not _RUN_NAME.fullmatch(name):
+        raise InputError(
+            "a run's name must have 1 to 100 characters, none of / \\ : * ? \" < > | and no leading dot, "
+            f"got {one_line(repr(name))}"
+        )
+    return name
+
+
+class Hello(msgspec.Struct, tag="hello", frozen=True, kw_only=True):
+    """First message of every connection to the data port."""
+
+    version: Text
+    role: Literal["sender", "viewer"] = "sender"
+    capabilities: Annotated[tuple[Text, ...], Meta(max_length=16)] = ()
+
+
+class Welcome(msgspec.Struct, tag="welcome", frozen=True, kw_only=True):
+    """The server's answer to HELLO."""
+
+    version: Text
+    epoch: Text  # changes with every start of a server: another epoch has none of our frames
+    credit_bytes: Nbytes
+    max_frame_bytes: Nbytes
+    heartbeat_ms: Annotated[int, Meta(ge=10, le=60_000)]
+    clock_ns: ClockNs
+    model: Text
+    model_pixel_size_nm: float
+    view_port: Port
+    status_port: Port
+
+
+class Start(msgspec.Struct, tag="start", frozen=True, kw_only=True):
+    """Opens a run, or takes it up again on a new connection."""
+
+    run: UUID
+    name: str
+    dtype: DtypeName
+    shape: Shape  # (Y, X)
+    calibration: Calibration
+    expected: Seq | None = None
+    dataset: LongText | None = None
+
+    def __post_init__(self) -> None:
+        check_run_name(self.name)
+
+
+class FrameHeader(msgspec.Struct, tag="frame", frozen=True, kw_only=True):
+    """Header of a frame; the pixels are the second part."""
+
+    run: UUID
+    seq: Seq
+    t_ns: ClockNs
+    dtype: DtypeName
+    shape: Shape
+    nbytes: Nbytes
+    axes: Axes = {}
+
+    def __post_init__(self) -> None:
+        if self.nbytes != self.shape[0] * self.shape[1] * WIRE_DTYPES[self.dtype].itemsize:
+            raise InputError(
+                f"nbytes is {self.nbytes}, but shape {self.shape} of {self.dtype} takes another number"
+            )
+
+
+class Credit(msgspec.Struct, tag="credit", frozen=True, kw_only=True):
+    """Bytes that the sender may send again, and the frames that are in the picture now."""
+
+    bytes: Nbytes
+    live: Spans = ()
+
+    def __post_init__(self) -> None:
+        _check_spans(self.live)
+
+
+class Drop(msgspec.Struct, tag="drop", frozen=True, kw_only=True):
+    """Frames that the sender will not send, and why."""
+
+    run: UUID
+    ranges: Spans
+    reason: Text
+
+    def __post_init__(self) -> None:
+        _check_spans(self.ranges)
+
+
+class End(msgspec.Struct, tag="end", frozen=True, kw_only=True):
+    """No more frames: the run had `n`, of which `dropped` were never sent."""
+
+    run: UUID
+    n: Seq
+    exit_status: Text
+    dropped: Seq
+
+
+class Final(msgspec.Struct, tag="final", frozen=True, kw_only=True):
+    """The run is closed: what became of its frames and where its files are."""
+
+    run: UUID
+    frames: Seq
+    live: Seq
+    missing: Counts
+    exit_status: Text
+    sentence: LongText
+    folder: LongText | None = None
+    error: Text | None = None
+
+
+class Ping(msgspec.Struct, tag="ping", frozen=True, kw_only=True):
+    """Heartbeat of a sender, with its own clock."""
+
+    clock_ns: ClockNs
+
+
+class Pong(msgspec.Struct, tag="pong", frozen=True, kw_only=True):
+    """Answer to PING: the sender's clock returned, and the server's."""
+
+    ping_ns: ClockNs
+    clock_ns: ClockNs
+
+
+class Error(msgspec.Struct, tag="error", frozen=True, kw_only=True):
+    """Something cannot be done; after a fatal one there is no point in trying again."""
+
+    code: Text
+    fatal: bool
+    message: Text
+    request: Seq | None = None
+
+
+class View(msgspec.Struct, tag="view", frozen=True, kw_only=True):
+    """A viewer asks for a rectangle, in pixels of the given level; it is clipped to the picture."""
+
+    request: Seq
+    run: UUID | None = None  # None: the run that started last
+    picture: Picture = "canvas"
+    level: Annotated[int, Meta(ge=0, le=16)] = 0  # the canvas summed over 2**level pixels a side
+    x: Annotated[int, Meta(ge=0, lt=2**31)] = 0
+    y: Annotated[int, Meta(ge=0, lt=2**31)] = 0
+    w: Annotated[int, Meta(ge=1, lt=2**31)] = 2**31 - 1
+    h: Annotated[int, Meta(ge=1, lt=2**31)] = 2**31 - 1
+
+
+class Viewed(msgspec.Struct, tag="viewed", frozen=True, kw_only=True):
+    """Header of the answer to VIEW; the second part is (h, w) float32, little-endian."""
+
+    request: Seq
+    run: UUID
+    picture: Picture
+    level: Annotated[int, Meta(ge=0, le=16)]
+    x: Annotated[int, Meta(ge=0, lt=2**31)]
+    y: Annotated[int, Meta(ge=0, lt=2**31)]
+    w: Annotated[int, Meta(ge=0, lt=2**31)]
+    h: Annotated[int, Meta(ge=0, lt=2**31)]
+    nbytes: Nbytes
+    live: Seq  # frames that were in the canvas
+
+    def __post_init__(self) -> None:
+        if self.nbytes != self.w * self.h * 4:
+            raise InputError(f"nbytes is {self.nbytes}, but {self.w} × {self.h} float32 takes another number")
+
+
+class Status(msgspec.Struct, tag="status", frozen=True, kw_only=True):
+    """What the server publishes about a run about five times a second; state ``idle`` when there is none."""
+
+    state: RunState
+    model: Text
+    device: Text
+    run: UUID | None = None
+    name: Text = ""
+    exit_status: Text | None = None
+    received: Seq = 0
+    live: Seq = 0
+    dropped: Seq = 0
+    expected: Seq | None = None
+    frames_per_s: float = 0.0
+    backlog: Seq = 0
+    latency_p50_ms: float | None = None
+    latency_p99_ms: float | None = None
+    shape: Shape | None = None
+    upsampling: int | None = None
+    pixel_size_nm: float | None = None
+
+
+def _check_spans(spans: tuple[tuple[int, int], ...]) -> None:
+    for first, last in spans:
+        if first > last:
+            raise InputError(f"a range runs from first to last, got {first} to {last}")
+
+
+Message: TypeAlias = (
+    Hello
+    | Welcome
+    | Start
+    | FrameHeader
+    | Credit
+    | Drop
+    | End
+    | Final
+    | Ping
+    | Pong
+    | Error
+    | View
+    | Viewed
+    | Status
+)

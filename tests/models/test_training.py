@@ -1,0 +1,145 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from stormlive_models.checkpoint import ModelCard, file_sha256, load_model, read_card, save_model
+from stormlive_models.networks.livenet import LiveNet
+from stormlive_models.training.data import sample_batch
+from stormlive_models.training.loop import Progress, train, validation_settings
+from stormlive_models.training.recipe import DataSettings, read_recipe
+from stormlive_models.zoo import find_model
+from stormlive_sim.errors import InputError
+
+RECIPES = Path(read_recipe.__code__.co_filename).parent / "recipes"
+TINY = """
+name = "tiny"
+[model]
+architecture = "{architecture}"
+[data]
+patch_px = 16
+density_per_um2 = [1, 2]
+photons = [3000, 4000]
+[training]
+steps = {steps}
+batch = 4
+warmup_steps = 20
+validate_every = 40
+bf16 = false
+"""
+
+
+def recipe_file(folder: Path, text: str) -> Path:
+    path = folder / "recipe.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_batches_hold_what_the_recipe_says() -> None:
+    settings = DataSettings(
+        density_per_um2=(3, 3), filament_share=0, photons=(1000, 1000), photon_spread=(0, 0), partial_share=0
+    )
+    photons, truth = sample_batch(settings, 200, torch.Generator().manual_seed(0))
+    assert photons.shape == (200, 32, 32)
+    assert len(truth) / (200 * 3.2**2) == pytest.approx(3, rel=0.05)
+    assert torch.allclose(truth.photons, torch.tensor(1000.0))
+    for position in (truth.x_nm, truth.y_nm):
+        assert position.min() >= 0
+        assert position.max() < 3200
+
+
+def test_batches_are_registered_to_their_truth() -> None:
+    settings = validation_settings(DataSettings(photons=(1e4, 1e4)), 0.02)
+    photons, truth = sample_batch(settings, 400, torch.Generator().manual_seed(0))
+    lonely = [i for i in range(len(truth)) if (truth.frame == truth.frame[i]).sum() == 1]
+    errors = []
+    for i in lonely:
+        x, y = truth.x_nm[i].item() / 100, truth.y_nm[i].item() / 100
+        column, row = int(x), int(y)
+        if 6 <= column < 58 and 6 <= row < 58:
+            window = photons[truth.frame[i], row - 5 : row + 6, column - 5 : column + 6] - 10
+            centres = torch.arange(-5, 6) + 0.5
+            errors.append(
+                (
+                    (window.sum(0) * centres).sum() / window.sum() + column - x,
+                    (window.sum(1) * centres).sum() / window.sum() + row - y,
+                )
+            )
+    bias = torch.tensor(errors).mean(0)
+    scatter = torch.tensor(errors).std(0) / math.sqrt(len(errors))
+    assert len(errors) > 50
+    assert (bias.abs() < 4 * scatter).all(), (bias, scatter)
+    assert (scatter < 0.03).all()
+
+
+def test_the_shipped_recipes_are_valid() -> None:
+    for path in RECIPES.glob("*.toml"):
+        assert read_recipe(path).name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[data]\nphotns = [1, 2]\n", "unknown key 'data.photns'; did you mean 'photons'"),
+        ("[datum]\n", "unknown key 'datum'; did you mean 'data'"),
+        ("[training]\nbatch = 0\n", "batch"),
+        ("[data]\nphotons = [500, 100]\n", "data.photons must be"),
+        ("[data\n", "no valid TOML"),
+        ("[model]\narchitecture = 'unet'\n", "unet"),
+    ],
+)
+def test_a_bad_recipe_says_what_is_wrong(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(InputError) as error:
+        read_recipe(recipe_file(tmp_path, text))
+    assert complaint in str(error.value)
+
+
+def test_training_learns_and_leaves_weights_that_load(tmp_path: Path) -> None:
+    recipe = read_recipe(recipe_file(tmp_path, TINY.format(architecture="livenet", steps=120)))
+    seen: list[Progress] = []
+    path = tmp_path / "tiny.safetensors"
+    card = train(recipe, path, torch.device("cpu"), seen.append)
+    assert [p.step for p in seen] == list(range(1, 121))
+    first, last = (sum(p.loss for p in part) / 20 for part in (seen[:20], seen[-20:]))
+    assert last < first - 1
+    assert sum(p.validation is not None for p in seen) == 3
+    network, loaded = load_model(path, torch.device("cpu"))
+    assert isinstance(network, LiveNet)
+    assert loaded.trained == card.trained
+    assert loaded.training["data"]["photons"] == [3000, 4000]
+    assert len(file_sha256(path)) == 64
+
+
+def test_the_original_network_trains_in_the_same_loop(tmp_path: Path) -> None:
+    text = TINY.format(architecture="deepstorm", steps=3).replace("batch = 4", "batch = 2")
+    path = tmp_path / "original.safetensors"
+    train(read_recipe(recipe_file(tmp_path, text)), path, torch.device("cpu"))
+    network, card = load_model(path, torch.device("cpu"))
+    assert card.architecture == "deepstorm"
+    # Its scaling constants are those of this training set, not of the authors'.
+    assert network.mean.item() != pytest.approx(0.19608, abs=1e-4)  # type: ignore[union-attr, operator]
+
+
+def test_files_that_are_no_model_are_refused_in_one_line(tmp_path: Path) -> None:
+    garbage = tmp_path / "garbage.safetensors"
+    garbage.write_bytes(b"\x80\x04pickle")
+    pickle = tmp_path / "pickle.safetensors"
+    torch.save({"a": torch.zeros(1)}, pickle)
+    strange = tmp_path / "strange.safetensors"
+    card = ModelCard(
+        name="x",
+        architecture="livenet",
+        arguments={"pixel_size_nm": 100.0, "upsampling": 8, "width": 16},
+        normalisation="",
+        training={},
+        trained={},
+        metrics={},
+    )
+    save_model(strange, LiveNet(width=8), card)
+    for path in (garbage, pickle, tmp_path / "missing.safetensors"):
+        with pytest.raises(InputError, match=path.name):
+            read_card(path)
+    with pytest.raises(InputError, match="do not fit"):
+        load_model(strange, torch.device("cpu"))
+    with pytest.raises(InputError, match="livenet"):
+        find_model("livnet")

@@ -1,0 +1,347 @@
+"""Acquisitions on the real core, each run as a script: ``acquisition_scenarios.py NAME FOLDER`` prints JSON."""
+
+import json
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stormlive.acquire.acquisition import AcquisitionError, AcquisitionSettings, HookSettings
+from stormlive.acquire.core import open_core
+from stormlive.acquire.micromanager import acquire
+from stormlive.acquire.process import AcquisitionProcess
+from stormlive.wire.messages import Calibration
+from stormlive_sim.camera import MovieCamera
+from stormlive_sim.errors import InputError
+from stormlive_sim.recording import Recording, write_movie
+
+CALIBRATION = Calibration(pixel_size_nm=100, baseline_adu=100, photons_per_adu=0.5, exposure_ms=2)
+
+
+def pattern(frame: int, shape: tuple[int, int]) -> NDArray[np.uint16]:
+    """Return pixels that tell their frame, row and column apart."""
+    rows, columns = np.indices(shape, np.uint32)
+    return ((frame * 7919 + rows * 251 + columns * 13) % 60_000).astype(np.uint16)
+
+
+class PatternCamera:
+    """Endless; raises at frame `broken_at`."""
+
+    def __init__(self, shape: tuple[int, int] = (48, 64), broken_at: int = -1) -> None:
+        self.shape = shape
+        self.bit_depth = 16
+        self.n_frames = None
+        self.broken_at = broken_at
+
+    def render(
+        self, frame: int, x: int, y: int, w: int, h: int, binning: int, exposure_ms: float, out: NDArray
+    ) -> None:
+        if frame == self.broken_at:
+            raise ValueError(f"no light in frame {frame}")
+        assert (binning, out.shape) == (1, (h, w))
+        out[...] = pattern(frame, self.shape)[y : y + h, x : x + w]
+
+
+def settings(folder: Path, **changes: object) -> AcquisitionSettings:
+    return AcquisitionSettings(
+        **{"n_frames": 60, "exposure_ms": 2, "camera": PatternCamera, "out": folder, **changes}
+    )
+
+
+def frames_of(path: Path) -> NDArray:
+    with Recording.open(path) as recording:
+        return np.concatenate([block for _, block in recording.blocks(64)])
+
+
+def failure(asked: AcquisitionSettings, **options: object) -> dict:
+    started = time.monotonic()
+    try:
+        acquire(asked, **options)
+    except InputError as error:
+        text = str(error)
+        return {
+            "kind": type(error).__name__,
+            "message": text,
+            "cause": repr(error.__cause__),
+            "seconds": time.monotonic() - started,
+            "saved": getattr(getattr(error, "result", None), "saved", 0),
+            "readable": sum(
+                len(frames_of(folder)) for folder in [*asked.out.glob("raw_*")] if any(folder.iterdir())
+            )
+            if asked.out
+            else 0,
+            "stuck": getattr(error, "stuck", False),
+        }
+    return {"kind": None}
+
+
+def movie(folder: Path) -> dict:
+    """Play a movie: whole, in part, binned; saved and seen by a hook."""
+    frames = np.random.default_rng(3).integers(0, 65536, (80, 34, 50)).astype(np.uint16)
+    write_movie(folder / "movie.tif", frames, pixel_size_nm=100)
+    binned = frames.reshape(80, 17, 2, 25, 2).sum((2, 4), dtype=np.int64).clip(0, 65535)
+    cases = {
+        "full": ({}, frames),
+        "region": ({"roi": (7, 3, 20, 25)}, frames[:, 3:28, 7:27]),
+        "binned": ({"binning": 2}, binned),
+        "binned region": ({"binning": 2, "roi": (4, 1, 16, 12)}, binned[:, 1:13, 4:20]),
+    }
+    answer = {}
+    with Recording.open(folder / "movie.tif") as recording:
+        for name, (changes, expected) in cases.items():
+            seen: list[NDArray] = []
+            dataset: list[Path | None] = []
+            progress = []
+
+            def make_hook(path: Path | None, seen: list = seen, dataset: list = dataset) -> object:
+                dataset.append(path)
+                return lambda image, metadata: seen.append((image.copy(), dict(metadata)))
+
+            result = acquire(
+                settings(
+                    folder, n_frames=80, camera=lambda: MovieCamera(recording), pixel_size_nm=108, **changes
+                ),
+                make_hook=make_hook,
+                on_progress=progress.append,
+            )
+            answer[name] = {
+                "saved equals": bool(np.array_equal(frames_of(result.dataset), expected)),
+                "hook equals": bool(np.array_equal([image for image, _ in seen], expected)),
+                "in order": [metadata["Axes"]["time"] for _, metadata in seen] == list(range(80)),
+                "counts": [result.seen, result.saved],
+                "dataset": dataset == [result.dataset],
+                "pixel size": sorted({metadata["PixelSize_um"] for _, metadata in seen}),
+                "rate": result.frames_per_s,
+                "progress": [p.seen for p in progress] == sorted(p.seen for p in progress),
+            }
+    return answer
+
+
+def sequence_and_snap(folder: Path) -> dict:
+    """Snap, sequence, snap on one core, with pycromanager's own calls: one count of frames."""
+    asked = settings(folder)
+    seen: list[NDArray] = []
+
+    def keep(image: NDArray, metadata: dict) -> None:
+        seen.append(image.copy())
+
+    from pycromanager import Acquisition, multi_d_acquisition_events
+
+    with open_core(asked):
+        for n, interval_s in ((1, 0), (20, 0), (5, 0.01)):
+            with Acquisition(image_process_fn=keep, show_display=False) as acquisition:
+                acquisition.acquire(multi_d_acquisition_events(num_time_points=n, time_interval_s=interval_s))
+    expected = [pattern(i, (48, 64)) for i in range(26)]
+    return {"n": len(seen), "equals": bool(np.array_equal(seen, expected))}
+
+
+def plain(folder: Path) -> dict:
+    """Run without a hook, without saving, and on a configuration file of the user's own."""
+    unhooked = acquire(settings(folder))
+    unsaved = acquire(settings(folder, out=None))
+    demo = folder / "demo.cfg"
+    demo.write_text(
+        "Device,DHub,DemoCamera,DHub\nDevice,Cam1,DemoCamera,DCam\nParent,Cam1,DHub\n"
+        "Property,Core,Initialize,1\nProperty,Core,Camera,Cam1\n"
+    )
+    own = acquire(settings(folder, camera=None, mm_config=demo, roi=(0, 0, 32, 16)))
+    return {
+        "unhooked": bool(
+            np.array_equal(frames_of(unhooked.dataset), [pattern(i, (48, 64)) for i in range(60)])
+        ),
+        "unsaved": [unsaved.seen, unsaved.saved, unsaved.dataset],
+        "own": frames_of(own.dataset).shape,
+        "rates": [unhooked.frames_per_s, unsaved.frames_per_s],
+    }
+
+
+def bad_settings(folder: Path) -> dict:
+    """Ask for what cannot be."""
+    camera_of_10 = partial(PatternCamera)
+
+    class Short(PatternCamera):
+        n_frames = 10
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.n_frames = 10
+
+    (folder / "no_adapter.cfg").write_text("Device,Camera,NoSuchAdapter,DCam\nProperty,Core,Initialize,1\n")
+    (folder / "no_camera.cfg").write_text("Property,Core,Initialize,1\n")
+    own = {"camera": None}
+    cases = {
+        "roi": {"roi": (60, 0, 10, 10)},
+        "binning": {"binning": 3},
+        "exposure": {"exposure_ms": 20_000},
+        "too many": {"camera": Short},
+        "tiny": {"camera": partial(camera_of_10, shape=(4, 4))},
+        "no config": {**own, "mm_config": folder / "absent.cfg"},
+        "no adapter": {**own, "mm_config": folder / "no_adapter.cfg"},
+        "no camera": {**own, "mm_config": folder / "no_camera.cfg"},
+        "no mm dir": {**own, "mm_config": folder / "no_camera.cfg", "mm_dir": folder / "absent"},
+    }
+    answer = {name: failure(settings(folder, out=None, **changes)) for name, changes in cases.items()}
+    answer["afterwards"] = acquire(settings(folder, out=None, n_frames=5)).seen
+    return answer
+
+
+def simulator_error(folder: Path) -> dict:
+    """Break the camera in a sequence and in a snap."""
+    return {
+        "sequence": failure(settings(folder / "a", camera=partial(PatternCamera, broken_at=30))),
+        "snap": failure(settings(folder / "b", camera=partial(PatternCamera, broken_at=0), n_frames=1)),
+    }
+
+
+def slow_hook(folder: Path) -> dict:
+    """Let the hook be slower than the camera until the core's buffer overflows."""
+    return failure(
+        settings(
+            folder, n_frames=3000, exposure_ms=1, camera=partial(PatternCamera, shape=(512, 512)), buffer_mb=4
+        ),
+        make_hook=lambda dataset: lambda image, metadata: time.sleep(0.02),
+    )
+
+
+def raising_hook(folder: Path) -> dict:
+    """Let the hook raise."""
+
+    def hook(image: NDArray, metadata: dict) -> None:
+        if metadata["Axes"]["time"] == 20:
+            raise KeyError("nothing there")
+
+    return failure(settings(folder), make_hook=lambda dataset: hook)
+
+
+def full_disk(folder: Path) -> dict:
+    """Let the disk be full after 25 frames, with all queues full behind it."""
+    from ndstorage.ndtiff_dataset import NDTiffDataset
+
+    put_image = NDTiffDataset.put_image
+    count = 0
+
+    def put_some(self: NDTiffDataset, *args: object) -> None:
+        nonlocal count
+        count += 1
+        if count > 25:
+            time.sleep(0.5)
+            raise OSError(28, "No space left on device")
+        put_image(self, *args)
+
+    NDTiffDataset.put_image = put_some
+    answer = {}
+    for name, options in (
+        ("hooked", {"make_hook": lambda dataset: lambda image, metadata: None}),
+        ("plain", {}),
+    ):
+        count = 0
+        answer[name] = failure(settings(folder / name, n_frames=1000), **options)
+    return answer
+
+
+def stop(folder: Path) -> dict:
+    """Stop early, from another thread, in the middle and before the first frame."""
+    answer = {}
+    for name, seconds in (("middle", 1.0), ("at once", 0.0)):
+        event = threading.Event()
+        threading.Timer(seconds, event.set).start()
+        result = acquire(settings(folder / name, n_frames=5000), stop=event)
+        saved = frames_of(result.dataset) if result.saved else np.empty((0, 48, 64))
+        expected = np.array([pattern(i, (48, 64)) for i in range(len(saved))]).reshape(saved.shape)
+        answer[name] = [result.stopped, result.seen == result.saved == len(saved), len(saved)]
+        assert np.array_equal(saved, expected)
+    return answer
+
+
+def stall(folder: Path) -> dict:
+    """Let the hook never return: nothing can end that but leaving the process."""
+    answer = failure(
+        settings(folder, n_frames=1000, stall_timeout_s=1.0),
+        make_hook=lambda dataset: lambda image, metadata: threading.Event().wait(),
+    )
+    return answer
+
+
+def chatty_camera() -> PatternCamera:
+    """Print to Python's and to C's own streams, as drivers do."""
+    import os
+
+    print("chatter from Python")
+    os.write(2, b"chatter from C\n")
+    return PatternCamera()
+
+
+def crashing_camera() -> PatternCamera:
+    """End the process the hard way."""
+    import os
+
+    os.abort()
+
+
+def process(folder: Path) -> dict:
+    """Run in a child process, without a hook: well, failing, crashing."""
+    answer = {}
+    for name, camera in (
+        ("good", chatty_camera),
+        ("failing", partial(PatternCamera, broken_at=30)),
+        ("crashing", crashing_camera),
+    ):
+        process = AcquisitionProcess(settings(folder / name, camera=camera))
+        report = process.run()
+        answer[name] = {
+            "failure": report.failure,
+            "saved": None if report.result is None else report.result.saved,
+            "readable": len(frames_of(report.result.dataset)) if report.result else None,
+            "log": process.log.read_text(),
+        }
+    return answer
+
+
+def process_with_hook(folder: Path, address: str) -> dict:
+    """Run in a child process that feeds a server."""
+    progress = []
+    report = AcquisitionProcess(
+        settings(folder, n_frames=300),
+        hook=HookSettings(address=address, calibration=CALIBRATION, name="pattern"),
+    ).run(progress.append)
+    return {
+        "failure": report.failure,
+        "saved": report.result.saved,
+        "offered": report.hook.offered,
+        "complete": report.hook.complete,
+        "folder": report.hook.folder,
+        "phases": list(dict.fromkeys(p.phase for p in progress)),
+        "counted": max((p.hook.offered for p in progress if p.hook), default=0),
+    }
+
+
+def process_interrupted(folder: Path) -> dict:
+    """Tell when frames come, for the test to press Ctrl-C; end in order."""
+    told = []
+
+    def tell(progress: object) -> None:
+        if progress.seen and not told:
+            told.append(True)
+            print("running", flush=True)
+
+    report = AcquisitionProcess(settings(folder, n_frames=100_000)).run(tell)
+    return {
+        "failure": report.failure,
+        "stopped": report.result.stopped,
+        "saved": report.result.saved,
+        "readable": len(frames_of(report.result.dataset)),
+    }
+
+
+if __name__ == "__main__":
+    scenario, target, *rest = sys.argv[1:]
+    outcome = globals()[scenario](Path(target), *rest)
+    print(json.dumps(outcome, default=str), flush=True)
+    if isinstance(outcome, dict) and outcome.get("stuck"):
+        import os
+
+        os._exit(0)

@@ -1,0 +1,427 @@
+import math
+from uuid import UUID
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from stormlive.ranges import Ranges
+from stormlive.wire.codec import (
+    MAX_HEADER_BYTES,
+    ProtocolError,
+    check_version,
+    decode,
+    encode,
+    frame_header,
+    frame_of,
+    span_groups,
+    unpack,
+)
+from stormlive.wire.frame import WIRE_DTYPES, Frame
+from stormlive.wire.messages import (
+    MAX_SPANS,
+    MAX_TEXT,
+    Calibration,
+    Credit,
+    Drop,
+    End,
+    Error,
+    Final,
+    FrameHeader,
+    Hello,
+    Message,
+    Ping,
+    Pong,
+    Start,
+    Status,
+    View,
+    Viewed,
+    Welcome,
+    check_run_name,
+    one_line,
+)
+from stormlive_sim.errors import InputError
+
+RUN = UUID("12345678-1234-5678-1234-567812345678")
+CAL = Calibration(pixel_size_nm=100, baseline_adu=100, photons_per_adu=0.5, exposure_ms=10)
+
+# What stormlive-1 looks like on the wire. A change here is a new protocol version.
+GOLDEN: list[tuple[Message, str]] = [
+    (
+        Hello(version="stormlive-1"),
+        "84a474797065a568656c6c6fa776657273696f6eab73746f726d6c6976652d31a4726f6c65a673656e646572ac636170"
+        "6162696c697469657390",
+    ),
+    (
+        Welcome(
+            version="stormlive-1",
+            epoch="e1",
+            credit_bytes=67108864,
+            max_frame_bytes=67108864,
+            heartbeat_ms=1000,
+            clock_ns=123456789,
+            model="livenet",
+            model_pixel_size_nm=100.0,
+            view_port=5558,
+            status_port=5559,
+        ),
+        "8ba474797065a777656c636f6d65a776657273696f6eab73746f726d6c6976652d31a565706f6368a26531ac63726564"
+        "69745f6279746573ce04000000af6d61785f6672616d655f6279746573ce04000000ac6865617274626561745f6d73cd"
+        "03e8a8636c6f636b5f6e73ce075bcd15a56d6f64656ca76c6976656e6574b36d6f64656c5f706978656c5f73697a655f"
+        "6e6dcb4059000000000000a9766965775f706f7274cd15b6ab7374617475735f706f7274cd15b7",
+    ),
+    (
+        Start(run=RUN, name="cell 1", dtype="uint16", shape=(64, 128), calibration=CAL, expected=361),
+        "88a474797065a57374617274a372756ed92431323334353637382d313233342d353637382d313233342d353637383132"
+        "333435363738a46e616d65a663656c6c2031a56474797065a675696e743136a573686170659240cc80ab63616c696272"
+        "6174696f6e84ad706978656c5f73697a655f6e6dcb4059000000000000ac626173656c696e655f616475cb4059000000"
+        "000000af70686f746f6e735f7065725f616475cb3fe0000000000000ab6578706f737572655f6d73cb40240000000000"
+        "00a86578706563746564cd0169a764617461736574c0",
+    ),
+    (
+        FrameHeader(
+            run=RUN,
+            seq=7,
+            t_ns=-5,
+            dtype="uint16",
+            shape=(64, 128),
+            nbytes=16384,
+            axes={"time": 7, "channel": "561"},
+        ),
+        "88a474797065a56672616d65a372756ed92431323334353637382d313233342d353637382d313233342d353637383132"
+        "333435363738a373657107a4745f6e73fba56474797065a675696e743136a573686170659240cc80a66e6279746573cd"
+        "4000a46178657382a474696d6507a76368616e6e656ca3353631",
+    ),
+    (
+        Credit(bytes=16384, live=((0, 119), (130, 130))),
+        "83a474797065a6637265646974a56279746573cd4000a46c6976659292007792cc82cc82",
+    ),
+    (
+        Drop(run=RUN, ranges=((120, 129),), reason="outbox full"),
+        "84a474797065a464726f70a372756ed92431323334353637382d313233342d353637382d313233342d35363738313233"
+        "3435363738a672616e676573919278cc81a6726561736f6eab6f7574626f782066756c6c",
+    ),
+    (
+        End(run=RUN, n=361, exit_status="ok", dropped=10),
+        "85a474797065a3656e64a372756ed92431323334353637382d313233342d353637382d313233342d3536373831323334"
+        "35363738a16ecd0169ab657869745f737461747573a26f6ba764726f707065640a",
+    ),
+    (
+        Final(
+            run=RUN,
+            frames=361,
+            live=351,
+            missing={"outbox full": 10},
+            exit_status="ok",
+            sentence="s",
+            folder="/data/cell 1",
+        ),
+        "89a474797065a566696e616ca372756ed92431323334353637382d313233342d353637382d313233342d353637383132"
+        "333435363738a66672616d6573cd0169a46c697665cd015fa76d697373696e6781ab6f7574626f782066756c6c0aab65"
+        "7869745f737461747573a26f6ba873656e74656e6365a173a6666f6c646572ac2f646174612f63656c6c2031a5657272"
+        "6f72c0",
+    ),
+    (Ping(clock_ns=1), "82a474797065a470696e67a8636c6f636b5f6e7301"),
+    (Pong(ping_ns=1, clock_ns=2), "83a474797065a4706f6e67a770696e675f6e7301a8636c6f636b5f6e7302"),
+    (
+        Error(code="version", fatal=True, message="m"),
+        "85a474797065a56572726f72a4636f6465a776657273696f6ea5666174616cc3a76d657373616765a16da77265717565"
+        "7374c0",
+    ),
+    (
+        View(request=3, level=1, x=2, y=3, w=4, h=5),
+        "89a474797065a476696577a77265717565737403a372756ec0a770696374757265a663616e766173a56c6576656c01a1"
+        "7802a17903a17704a16805",
+    ),
+    (
+        Viewed(request=3, run=RUN, picture="canvas", level=1, x=2, y=3, w=4, h=5, nbytes=80, live=351),
+        "8ba474797065a6766965776564a77265717565737403a372756ed92431323334353637382d313233342d353637382d31"
+        "3233342d353637383132333435363738a770696374757265a663616e766173a56c6576656c01a17802a17903a17704a1"
+        "6805a66e627974657350a46c697665cd015f",
+    ),
+    (
+        Status(
+            state="running",
+            model="livenet",
+            device="cpu",
+            run=RUN,
+            name="cell 1",
+            received=5,
+            live=4,
+            frames_per_s=99.5,
+            backlog=1,
+            shape=(64, 128),
+            upsampling=8,
+            pixel_size_nm=100.0,
+        ),
+        "de0012a474797065a6737461747573a57374617465a772756e6e696e67a56d6f64656ca76c6976656e6574a664657669"
+        "6365a3637075a372756ed92431323334353637382d313233342d353637382d313233342d353637383132333435363738"
+        "a46e616d65a663656c6c2031ab657869745f737461747573c0a8726563656976656405a46c69766504a764726f707065"
+        "6400a86578706563746564c0ac6672616d65735f7065725f73cb4058e00000000000a76261636b6c6f6701ae6c617465"
+        "6e63795f7035305f6d73c0ae6c6174656e63795f7039395f6d73c0a573686170659240cc80aa757073616d706c696e67"
+        "08ad706978656c5f73697a655f6e6dcb4059000000000000",
+    ),
+]
+NAMES = [type(message).__name__ for message, _ in GOLDEN]
+
+
+@pytest.mark.parametrize(("message", "data"), GOLDEN, ids=NAMES)
+def test_golden_bytes(message: Message, data: str) -> None:
+    assert encode(message).hex() == data
+    assert decode(bytes.fromhex(data)) == message
+
+
+def test_every_message_has_golden_bytes() -> None:
+    assert sorted(NAMES) == sorted(kind.__name__ for kind in Message.__args__)
+
+
+@pytest.mark.parametrize(("message", "data"), GOLDEN, ids=NAMES)
+def test_unknown_keys_are_ignored(message: Message, data: str) -> None:
+    fields = msgspec.msgpack.decode(bytes.fromhex(data))
+    later = msgspec.msgpack.encode({**fields, "invented_in_1_7": {"a": [1, 2, {"b": None}]}})
+    assert decode(later) == message
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=200))
+@example(b"\x91" * 8000)
+@example(b"\xdd\xff\xff\xff\xff")
+@example(b"\x81\xa4type\xdb\xff\xff\xff\xff")
+@example(b"\x82\xa4type\xa4ping\xa1x" + b"\x91" * 8000)
+@example(b"\x81\xa1\xff\x01")
+def test_any_bytes_are_a_message_or_a_protocol_error(data: bytes) -> None:
+    try:
+        decode(data)
+    except ProtocolError as error:
+        assert "\n" not in str(error)
+        assert len(str(error)) <= MAX_TEXT
+
+
+@settings(max_examples=400)
+@given(st.sampled_from(GOLDEN), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=6))
+def test_damaged_messages_are_messages_or_protocol_errors(
+    golden: tuple[Message, str], damage: list[tuple[int, int]]
+) -> None:
+    data = bytearray.fromhex(golden[1])
+    for at, byte in damage:
+        data[at % len(data)] = byte
+    try:
+        message = decode(data)
+    except ProtocolError:
+        return
+    assert decode(encode(message)) == message
+
+
+plain = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.text(max_size=20)
+    | st.binary(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=400)
+@given(st.sampled_from(GOLDEN), st.data())
+def test_wrong_content_is_a_protocol_error(golden: tuple[Message, str], data: st.DataObject) -> None:
+    fields = msgspec.msgpack.decode(bytes.fromhex(golden[1]))
+    key = data.draw(st.sampled_from(sorted(fields)))
+    fields[key] = data.draw(plain)
+    try:
+        decode(msgspec.msgpack.encode(fields))
+    except ProtocolError:
+        pass
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.sampled_from([*(bytes.fromhex(data) for _, data in GOLDEN), b"", bytes(16384)]), max_size=4)
+)
+def test_any_parts_are_a_message_or_a_protocol_error(parts: list[bytes]) -> None:
+    try:
+        message, pixels = unpack(parts)
+    except ProtocolError:
+        return
+    assert (pixels is not None) == isinstance(message, FrameHeader | Viewed)
+
+
+def changed(message: Message, **fields: object) -> bytes:
+    return msgspec.msgpack.encode({**msgspec.msgpack.decode(encode(message)), **fields})
+
+
+HEADER = FrameHeader(run=RUN, seq=7, t_ns=0, dtype="uint16", shape=(64, 128), nbytes=16384)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"shape": [64, 128, 1]},
+        {"shape": [8192]},
+        {"shape": [0, 128]},
+        {"shape": [-64, -128]},
+        {"shape": [2**40, 2**40]},
+        {"shape": [128, 128]},
+        {"dtype": "uint32"},
+        {"dtype": ">u2"},
+        {"dtype": "object"},
+        {"dtype": "float32"},
+        {"nbytes": 16383},
+        {"nbytes": 2**62},
+        {"seq": -1},
+        {"seq": 2**48},
+        {"run": "latest"},
+        {"axes": {str(n): n for n in range(17)}},
+        {"axes": {"time": [1]}},
+        {"axes": {"x" * 65: 1}},
+        {"type": "pickle"},
+    ],
+)
+def test_frame_limits(fields: dict[str, object]) -> None:
+    decode(changed(HEADER))
+    with pytest.raises(ProtocolError):
+        decode(changed(HEADER, **fields))
+
+
+@pytest.mark.parametrize("spans", [[[0, 0]] * (MAX_SPANS + 1), [[5, 4]], [[0]], [[0, 2**48]], [[-1, 0]]])
+def test_range_limits(spans: list[list[int]]) -> None:
+    with pytest.raises(ProtocolError):
+        decode(changed(Credit(bytes=0), live=spans))
+    with pytest.raises(ProtocolError):
+        decode(changed(Drop(run=RUN, ranges=(), reason="r"), ranges=spans))
+
+
+def test_header_limit_holds_both_ways() -> None:
+    with pytest.raises(ProtocolError, match="header"):
+        decode(changed(Ping(clock_ns=1), padding="x" * MAX_HEADER_BYTES))
+    with pytest.raises(ProtocolError, match="header"):
+        encode(Error(code="c", fatal=True, message="x" * MAX_HEADER_BYTES))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [],
+        [encode(HEADER)],
+        [encode(HEADER), bytes(16383)],
+        [encode(HEADER), bytes(16385)],
+        [encode(HEADER), bytes(16384), b""],
+        [encode(Ping(clock_ns=1)), b""],
+    ],
+)
+def test_part_limits(parts: list[bytes]) -> None:
+    with pytest.raises(ProtocolError):
+        unpack(parts)
+
+
+def test_the_most_ranges_fit_one_header_and_groups_lose_nothing() -> None:
+    ranges = Ranges((2**47 + 3 * n, 2**47 + 3 * n + 1) for n in range(3 * MAX_SPANS + 5))
+    groups = span_groups(ranges)
+    for group in groups:
+        encode(Drop(run=RUN, ranges=group, reason="x" * MAX_TEXT))
+    assert Ranges(span for group in groups for span in group) == ranges
+
+
+def test_the_longest_final_fits_one_header() -> None:
+    long = one_line("µ" * 5000)
+    missing = {one_line(f"{n}" + "µ" * 500, 120): 2**47 for n in range(9)}
+    encode(
+        Final(
+            run=RUN,
+            frames=2**47,
+            live=2**47,
+            missing=missing,
+            exit_status=long,
+            sentence=one_line("µ" * 5000, 1000),
+            folder=one_line("µ" * 5000, 1000),
+            error=long,
+        )
+    )
+
+
+@pytest.mark.parametrize("version", ["stormlive-1", "stormlive-1.4"])
+def test_our_versions(version: str) -> None:
+    check_version(version)
+
+
+@pytest.mark.parametrize(
+    "version", ["stormlive-2", "stormlive-10", "stormlive-2.1", "", "karabo-1", "stormlive-1\n"]
+)
+def test_other_versions_are_refused(version: str) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        check_version(version)
+    assert caught.value.code == "version"
+
+
+def test_a_greeting_of_the_future_is_told_apart_from_garbage() -> None:
+    with pytest.raises(ProtocolError) as caught:
+        decode(msgspec.msgpack.encode({"type": "hello", "version": "stormlive-2", "role": {"now": "a map"}}))
+    assert caught.value.code == "version"
+    with pytest.raises(ProtocolError) as caught:
+        decode(msgspec.msgpack.encode({"type": "hello", "version": "stormlive-1", "role": {"now": "a map"}}))
+    assert caught.value.code == "malformed"
+
+
+GOOD = {"pixel_size_nm": 100.0, "baseline_adu": 0.0, "photons_per_adu": 0.46, "exposure_ms": 30}
+
+
+@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("value", [-1, math.nan, math.inf, 1e9, "100", None, True, [1]])
+def test_calibration_names_the_bad_field(name: str, value: object) -> None:
+    with pytest.raises(InputError, match=f"^{name} must be a number") as caught:
+        Calibration(**{**GOOD, name: value})
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ProtocolError, match=name if isinstance(value, int | float) else ""):
+        decode(changed(GOLDEN[2][0], calibration={**GOOD, name: value}))
+
+
+def test_calibration_takes_numpy_numbers() -> None:
+    given_numbers = Calibration(**{name: np.float32(value) for name, value in GOOD.items()})
+    assert all(type(getattr(given_numbers, name)) is float for name in GOOD)
+    Calibration(**{**GOOD, "baseline_adu": np.uint16(100)})
+
+
+@pytest.mark.parametrize("name", ["cell 1", "µtubuli-2026", "a" * 100])
+def test_good_run_names(name: str) -> None:
+    assert check_run_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "..", ".hidden", "a/b", "a\\b", "C:", "a\nb", "a" * 101, None, "a\0"])
+def test_run_names_that_are_no_folder(name: object) -> None:
+    with pytest.raises(InputError, match="name"):
+        check_run_name(name)
+    with pytest.raises(ProtocolError):
+        decode(changed(GOLDEN[2][0], name=name))
+
+
+@given(st.text(max_size=400), st.integers(10, 300))
+def test_one_line(text: str, most: int) -> None:
+    line = one_line(text, most)
+    assert line.isprintable()
+    assert len(line.encode()) <= most
+
+
+@pytest.mark.parametrize("dtype", WIRE_DTYPES.values(), ids=WIRE_DTYPES)
+def test_frames_travel_unchanged(dtype: np.dtype) -> None:
+    pixels = np.arange(6).reshape(2, 3).astype(dtype)
+    frame = Frame(run=RUN, seq=3, t_ns=5, axes={"time": 3}, pixels=pixels)
+    message, data = unpack([encode(frame_header(frame)), pixels.tobytes()])
+    assert isinstance(message, FrameHeader)
+    assert data is not None
+    back = frame_of(message, data)
+    assert (back.run, back.seq, back.t_ns, back.axes) == (RUN, 3, 5, {"time": 3})
+    assert back.pixels.dtype == dtype
+    np.testing.assert_array_equal(back.pixels, pixels)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [np.zeros((2, 3, 3), "u1"), np.zeros((0, 3), "u1"), np.zeros((2, 2), ">u2"), np.zeros((2, 2), "i4")],
+)
+def test_frames_that_the_wire_does_not_carry(pixels: np.ndarray) -> None:
+    with pytest.raises(InputError):
+        Frame(run=RUN, seq=0, t_ns=0, pixels=pixels)

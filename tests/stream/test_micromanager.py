@@ -1,0 +1,203 @@
+"""Real acquisitions through Pycro-Manager on Micro-Manager's core, each in a process that may hang."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("acquisition_scenarios.py")
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("stream", "models", "sim")),
+}
+TIMEOUT_S = 60
+
+
+def scenario(name: str, folder: Path, *arguments: str) -> dict:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), name, str(folder), *arguments],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert isinstance(answer, dict)
+    return answer
+
+
+def test_a_movie_through_the_real_core_is_saved_and_seen_bit_for_bit(tmp_path: Path) -> None:
+    for name, case in scenario("movie", tmp_path).items():
+        assert case["saved equals"], name
+        assert case["hook equals"], name
+        assert case["in order"], name
+        assert case["progress"], name
+        assert case["dataset"], name
+        assert case["counts"] == [80, 80], name
+        assert case["pixel size"] == pytest.approx([0.216 if "binned" in name else 0.108]), name
+        assert 20 < case["rate"] < 550, name  # 2 ms of exposure
+
+
+def test_sequences_and_snaps_share_one_count_of_frames(tmp_path: Path) -> None:
+    assert scenario("sequence_and_snap", tmp_path) == {"n": 26, "equals": True}
+
+
+def test_without_hook_without_saving_and_with_an_own_configuration(tmp_path: Path) -> None:
+    answer = scenario("plain", tmp_path)
+    assert answer["unhooked"]
+    assert answer["unsaved"] == [60, 0, None]
+    assert answer["own"] == [60, 16, 32]
+    assert all(20 < rate < 550 for rate in answer["rates"])
+
+
+def test_settings_that_cannot_be_are_refused_in_one_line(tmp_path: Path) -> None:
+    answer = scenario("bad_settings", tmp_path)
+    words = {
+        "roi": "within 64 × 48 pixels",
+        "binning": "binning of 1, 2, 4, 8",
+        "exposure": "20000 ms",
+        "too many": "at most the 10 frames",
+        "tiny": "4 × 4",
+        "no config": "absent.cfg",
+        "no adapter": "NoSuchAdapter",
+        "no camera": "with a camera",
+        "no mm dir": "absent",
+    }
+    for name, word in words.items():
+        assert answer[name]["kind"] == "InputError", name
+        assert word in answer[name]["message"], name
+        assert "\n" not in answer[name]["message"], name
+    assert answer["afterwards"] == 5
+
+
+def test_an_error_of_the_simulated_camera_ends_the_acquisition_and_is_told(tmp_path: Path) -> None:
+    answer = scenario("simulator_error", tmp_path)
+    for name, frames in (("sequence", 30), ("snap", 0)):
+        case = answer[name]
+        assert case["kind"] == "AcquisitionError", name
+        assert f"after {frames} of" in case["message"], name
+        assert "ValueError: no light in frame" in case["message"], name
+        assert case["cause"].startswith("ValueError"), name
+        assert case["saved"] == case["readable"] == frames, name
+        assert not case["stuck"], name
+        assert case["seconds"] < 20, name
+
+
+def test_a_slow_hook_overflows_the_buffer_which_is_told(tmp_path: Path) -> None:
+    case = scenario("slow_hook", tmp_path)
+    assert case["kind"] == "AcquisitionError"
+    assert "sequence buffer overflowed" in case["message"]
+    assert f"{case['saved']} frames are saved in" in case["message"]
+    assert case["saved"] == case["readable"] > 0
+    assert not case["stuck"]
+
+
+def test_a_hook_that_raises(tmp_path: Path) -> None:
+    case = scenario("raising_hook", tmp_path)
+    assert case["kind"] == "AcquisitionError"
+    assert "nothing there" in case["message"]
+    assert case["saved"] == case["readable"] >= 20
+
+
+def test_a_full_disk_ends_the_acquisition_instead_of_hanging_it(tmp_path: Path) -> None:
+    for case in scenario("full_disk", tmp_path).values():
+        assert case["kind"] == "AcquisitionError"
+        assert "No space left on device" in case["message"]
+        assert case["saved"] == case["readable"] == 25
+        assert not case["stuck"]
+
+
+def test_an_early_stop_keeps_the_frames_so_far(tmp_path: Path) -> None:
+    answer = scenario("stop", tmp_path)
+    assert answer["middle"][:2] == [True, True]
+    assert 0 < answer["middle"][2] < 5000
+    assert answer["at once"][:2] == [True, True]
+
+
+def test_a_hang_is_noticed(tmp_path: Path) -> None:
+    case = scenario("stall", tmp_path)
+    assert case["kind"] == "AcquisitionError"
+    assert "no frame came for 1 s" in case["message"]
+    assert case["stuck"]
+
+
+def test_the_process_reports_its_end_whatever_it_is_and_keeps_its_chatter_to_itself(
+    tmp_path: Path,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "process", str(tmp_path)],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=True,
+    )
+    assert done.stderr == ""
+    assert "chatter" not in done.stdout.splitlines()[:-1]
+    answer = json.loads(done.stdout)
+    assert answer["good"]["failure"] is None
+    assert answer["good"]["saved"] == answer["good"]["readable"] == 60
+    assert "chatter from Python" in answer["good"]["log"]
+    assert "chatter from C" in answer["good"]["log"]
+    assert "no light in frame 30" in answer["failing"]["failure"]
+    assert answer["failing"]["saved"] == answer["failing"]["readable"] == 30
+    assert "ended unexpectedly" in answer["crashing"]["failure"]
+    assert "acquisition.log" in answer["crashing"]["failure"]
+
+
+def test_the_process_feeds_a_server(tmp_path: Path) -> None:
+    server = subprocess.Popen(
+        [sys.executable, str(SCRIPT.with_name("fake_engine.py")), "tcp://127.0.0.1:*", "0"],
+        env=ENVIRONMENT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert server.stdout is not None
+        answer = scenario("process_with_hook", tmp_path, server.stdout.readline().strip())
+    finally:
+        server.communicate(timeout=20)
+    assert answer["failure"] is None
+    assert answer["saved"] == answer["offered"] == 300
+    assert answer["complete"]
+    assert answer["folder"] == "folder"
+    assert answer["phases"][0] == "starting"
+    assert "acquiring" in answer["phases"]
+    assert answer["counted"] > 0
+
+
+def test_ctrl_c_ends_parent_and_child_in_order(tmp_path: Path) -> None:
+    windows = sys.platform == "win32"
+    run = subprocess.Popen(
+        [sys.executable, str(SCRIPT), "process_interrupted", str(tmp_path)],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=not windows,
+        creationflags=subprocess.CREATE_NEW_PROCESS_GROUP if windows else 0,
+    )
+    try:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "running\n"
+        # As the terminal does: to all processes of the group.
+        if windows:
+            run.send_signal(signal.CTRL_C_EVENT)
+        else:
+            os.killpg(run.pid, signal.SIGINT)
+        output, errors = run.communicate(timeout=TIMEOUT_S)
+    finally:
+        run.kill()
+    assert errors == ""
+    answer = json.loads(output)
+    assert answer["failure"] is None
+    assert answer["stopped"]
+    assert 0 < answer["saved"] == answer["readable"] < 100_000
