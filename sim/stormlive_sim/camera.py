@@ -90,7 +90,8 @@ class MovieCamera:
         if recording.dtype not in (np.uint8, np.uint16):
             raise InputError(
                 f"expected a movie of camera counts (uint8 or uint16), got {recording.dtype} in "
-                f"{recording.name}; a camera cannot deliver it: use `stormlive reconstruct`, or convert the movie to 16-bit"
+                f"{recording.name}; "
+                "no camera delivers it: use `stormlive reconstruct`, or convert the movie to 16-bit"
             )
         self._recording = recording
         self._loop = loop

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stormlive_sim.errors import InputError
 from stormlive_sim.frame_table import FrameTable, concatenate
 from stormlive_sim.movie_writer import write_movie
-from stormlive_sim.ndtiff_table import ndtiff_table
+from stormlive_sim.ndtiff_table import INDEX_NAME, ndtiff_table
 from stormlive_sim.tiff_stack import tiff_table
 
 __all__ = ["Recording", "write_movie"]
@@ -65,6 +65,13 @@ class Recording:
             )
         if len(given) == 1 and given[0].is_dir():
             return cls(ndtiff_table(given[0]), given[0].name)
+        folder = given[0].parent
+        if len(given) == 1 and given[0].is_file() and (folder / INDEX_NAME).is_file():
+            # One file of a dataset stands for the whole. ndstorage labels 8-bit pixels as 16-bit in the TIFF,
+            # so that only the index tells what they are.
+            table = ndtiff_table(folder)
+            if given[0] in table.files:
+                return cls(table, folder.name)
         name = given[0].name.removesuffix(given[0].suffix).removesuffix(".ome")
         return cls(_tiff_movie(given), name)
 
@@ -173,7 +180,8 @@ class Recording:
             y, x = np.unravel_index(int(stored.argmin()), stored.shape)
             raise InputError(
                 f"expected camera counts of 0 or more, got {stored[y, x]} in frame {i} at pixel "
-                f"(x {x}, y {y}) of {self._path_of(i)}; give the camera's own recording, with nothing subtracted"
+                f"(x {x}, y {y}) of {self._path_of(i)}; "
+                "give the camera's own recording, with nothing subtracted"
             )
         with np.errstate(over="ignore", invalid="ignore"):
             out[...] = stored

@@ -295,3 +295,81 @@ def test_a_movie_of_the_wrong_length_leaves_no_file(tmp_path: Path, n_frames: in
     with pytest.raises(InputError, match="got none"):
         write_movie(tmp_path / "movie.tif", [], pixel_size_nm=100)
     assert list(tmp_path.iterdir()) == []
+
+
+def ndtiff(folder: Path, frames: dict[tuple, NDArray], axes: tuple[str, ...] = ("time",)) -> Path:
+    """Write a dataset with ndstorage, which is what Pycro-Manager does."""
+    from ndstorage import NDTiffDataset
+
+    dataset = NDTiffDataset(str(folder), name="raw", writable=True)
+    dataset.initialize({})
+    for place, frame in frames.items():
+        dataset.put_image(dict(zip(axes, place, strict=True)), frame, {"Exposure": 10})
+    writer = dataset.current_writer
+    dataset.finish()
+    dataset.close()
+    writer.reader.close()  # ndstorage forgets it
+    return Path(dataset.path)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_ndtiff_datasets_read_in_order_of_time(
+    tmp_path: Path, dtype: str, capfd: pytest.CaptureFixture
+) -> None:
+    frames = movie(6, dtype=dtype)
+    path = ndtiff(tmp_path, {(i,): frames[i] for i in (0, 1, 2, 5, 4, 3)})
+    assert np.array_equal(read_all(path), frames)
+    assert np.array_equal(read_all(path / "raw_NDTiffStack.tif"), frames)  # one file stands for the set
+    with Recording.open(path) as recording:
+        assert (recording.name, recording.dtype) == ("raw_1", dtype)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_ndtiff_with_one_place_on_other_axes(tmp_path: Path) -> None:
+    frames = movie(3)
+    path = ndtiff(tmp_path, {(i, "DAPI"): frame for i, frame in enumerate(frames)}, ("time", "channel"))
+    assert np.array_equal(read_all(path), frames)
+
+
+def test_ndtiff_datasets_that_are_no_movie(tmp_path: Path) -> None:
+    frames = movie(4)
+    channels = {(i // 2, ("A", "B")[i % 2]): frame for i, frame in enumerate(frames)}
+    refused(ndtiff(tmp_path, channels, ("time", "channel")), "channel (2), time (2)")
+    refused(ndtiff(tmp_path, {("A",): frames[0], ("B",): frames[1]}, ("channel",)), "2 values of 'channel'")
+    sizes = {(0,): frames[0], (1,): frames[1][:10]}
+    refused(ndtiff(tmp_path, sizes), "30 × 20 pixels of uint16", "30 × 10 pixels of uint16")
+
+
+def test_ndtiff_that_was_not_finished(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    frames = movie(5)
+    path = ndtiff(tmp_path, {(i,): frame for i, frame in enumerate(frames)})
+    index = path / "NDTiff.index"
+    whole = index.read_bytes()
+    # The writer was killed in its last entry.
+    index.write_bytes(whole[:-10])
+    assert np.array_equal(read_all(path), frames[:4])
+    assert "4 whole frames" in caplog.text
+    index.write_bytes(b"")
+    refused(path, "none")
+    # The copy broke off.
+    index.write_bytes(whole)
+    with (path / "raw_NDTiffStack.tif").open("rb+") as file:
+        file.truncate(4000)
+    refused(path, "cut short", "of 5 frames are intact")
+    (path / "raw_NDTiffStack.tif").unlink()
+    refused(path, "lacks raw_NDTiffStack.tif")
+
+
+def test_ndtiff_with_gaps_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    frames = movie(3)
+    path = ndtiff(tmp_path, {(0,): frames[0], (1,): frames[1], (7,): frames[2]})
+    assert np.array_equal(read_all(path), frames)
+    assert "lacks 5 frames" in caplog.text
+
+
+def test_an_index_does_not_lead_out_of_its_folder(tmp_path: Path) -> None:
+    path = ndtiff(tmp_path, {(0,): movie(1)[0]})
+    index = path / "NDTiff.index"
+    name = b"raw_NDTiffStack.tif"
+    index.write_bytes(index.read_bytes().replace(name, b"../" + name[3:]))
+    refused(path, "outside its folder")

@@ -1,4 +1,4 @@
-"""Acquisitions on the real core, each run as a script: ``acquisition_scenarios.py NAME FOLDER`` prints JSON."""
+"""Acquisitions on the real core, run as a script: ``acquisition_scenarios.py NAME FOLDER`` prints JSON."""
 
 import json
 import sys
@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stormlive.acquire.acquisition import AcquisitionError, AcquisitionSettings, HookSettings
+from stormlive.acquire import engine_run
+from stormlive.acquire.acquisition import AcquisitionProgress, AcquisitionSettings, HookSettings
 from stormlive.acquire.core import open_core
 from stormlive.acquire.micromanager import acquire
 from stormlive.acquire.process import AcquisitionProcess
@@ -79,6 +80,23 @@ def failure(asked: AcquisitionSettings, **options: object) -> dict:
     return {"kind": None}
 
 
+class Kept:
+    """A hook that keeps what it is shown."""
+
+    def __init__(self) -> None:
+        self.dataset: Path | None = None
+        self.images: list[NDArray] = []
+        self.metadata: list[dict] = []
+
+    def open(self, dataset: Path | None) -> "Kept":
+        self.dataset = dataset
+        return self
+
+    def __call__(self, image: NDArray, metadata: dict) -> None:
+        self.images.append(image.copy())
+        self.metadata.append(dict(metadata))
+
+
 def movie(folder: Path) -> dict:
     """Play a movie: whole, in part, binned; saved and seen by a hook."""
     frames = np.random.default_rng(3).integers(0, 65536, (80, 34, 50)).astype(np.uint16)
@@ -93,28 +111,22 @@ def movie(folder: Path) -> dict:
     answer = {}
     with Recording.open(folder / "movie.tif") as recording:
         for name, (changes, expected) in cases.items():
-            seen: list[NDArray] = []
-            dataset: list[Path | None] = []
-            progress = []
-
-            def make_hook(path: Path | None, seen: list = seen, dataset: list = dataset) -> object:
-                dataset.append(path)
-                return lambda image, metadata: seen.append((image.copy(), dict(metadata)))
-
+            kept = Kept()
+            progress: list[AcquisitionProgress] = []
             result = acquire(
                 settings(
                     folder, n_frames=80, camera=lambda: MovieCamera(recording), pixel_size_nm=108, **changes
                 ),
-                make_hook=make_hook,
+                make_hook=kept.open,
                 on_progress=progress.append,
             )
             answer[name] = {
                 "saved equals": bool(np.array_equal(frames_of(result.dataset), expected)),
-                "hook equals": bool(np.array_equal([image for image, _ in seen], expected)),
-                "in order": [metadata["Axes"]["time"] for _, metadata in seen] == list(range(80)),
+                "hook equals": bool(np.array_equal(kept.images, expected)),
+                "in order": [metadata["Axes"]["time"] for metadata in kept.metadata] == list(range(80)),
                 "counts": [result.seen, result.saved],
-                "dataset": dataset == [result.dataset],
-                "pixel size": sorted({metadata["PixelSize_um"] for _, metadata in seen}),
+                "dataset": kept.dataset == result.dataset,
+                "pixel size": sorted({metadata["PixelSize_um"] for metadata in kept.metadata}),
                 "rate": result.frames_per_s,
                 "progress": [p.seen for p in progress] == sorted(p.seen for p in progress),
             }
@@ -124,19 +136,15 @@ def movie(folder: Path) -> dict:
 def sequence_and_snap(folder: Path) -> dict:
     """Snap, sequence, snap on one core, with pycromanager's own calls: one count of frames."""
     asked = settings(folder)
-    seen: list[NDArray] = []
-
-    def keep(image: NDArray, metadata: dict) -> None:
-        seen.append(image.copy())
-
     from pycromanager import Acquisition, multi_d_acquisition_events
 
+    kept = Kept()
     with open_core(asked):
         for n, interval_s in ((1, 0), (20, 0), (5, 0.01)):
-            with Acquisition(image_process_fn=keep, show_display=False) as acquisition:
+            with Acquisition(image_process_fn=kept, show_display=False) as acquisition:
                 acquisition.acquire(multi_d_acquisition_events(num_time_points=n, time_interval_s=interval_s))
     expected = [pattern(i, (48, 64)) for i in range(26)]
-    return {"n": len(seen), "equals": bool(np.array_equal(seen, expected))}
+    return {"n": len(kept.images), "equals": bool(np.array_equal(kept.images, expected))}
 
 
 def plain(folder: Path) -> dict:
@@ -161,11 +169,8 @@ def plain(folder: Path) -> dict:
 
 def bad_settings(folder: Path) -> dict:
     """Ask for what cannot be."""
-    camera_of_10 = partial(PatternCamera)
 
     class Short(PatternCamera):
-        n_frames = 10
-
         def __init__(self) -> None:
             super().__init__()
             self.n_frames = 10
@@ -178,7 +183,7 @@ def bad_settings(folder: Path) -> dict:
         "binning": {"binning": 3},
         "exposure": {"exposure_ms": 20_000},
         "too many": {"camera": Short},
-        "tiny": {"camera": partial(camera_of_10, shape=(4, 4))},
+        "tiny": {"camera": partial(PatternCamera, shape=(4, 4))},
         "no config": {**own, "mm_config": folder / "absent.cfg"},
         "no adapter": {**own, "mm_config": folder / "no_adapter.cfg"},
         "no camera": {**own, "mm_config": folder / "no_camera.cfg"},
@@ -246,10 +251,11 @@ def full_disk(folder: Path) -> dict:
 def stop(folder: Path) -> dict:
     """Stop early, from another thread, in the middle and before the first frame."""
     answer = {}
-    for name, seconds in (("middle", 1.0), ("at once", 0.0)):
+    # Of many frames the events take a while to get into the engine.
+    for name, seconds, n_frames in (("middle", 1.0, 5000), ("at once", 0.0, 100_000)):
         event = threading.Event()
         threading.Timer(seconds, event.set).start()
-        result = acquire(settings(folder / name, n_frames=5000), stop=event)
+        result = acquire(settings(folder / name, n_frames=n_frames), stop=event)
         saved = frames_of(result.dataset) if result.saved else np.empty((0, 48, 64))
         expected = np.array([pattern(i, (48, 64)) for i in range(len(saved))]).reshape(saved.shape)
         answer[name] = [result.stopped, result.seen == result.saved == len(saved), len(saved)]
@@ -259,11 +265,11 @@ def stop(folder: Path) -> dict:
 
 def stall(folder: Path) -> dict:
     """Let the hook never return: nothing can end that but leaving the process."""
-    answer = failure(
+    engine_run._ABORT_PATIENCE_S = 1.0
+    return failure(
         settings(folder, n_frames=1000, stall_timeout_s=1.0),
         make_hook=lambda dataset: lambda image, metadata: threading.Event().wait(),
     )
-    return answer
 
 
 def chatty_camera() -> PatternCamera:

@@ -1,3 +1,4 @@
+import contextlib
 import math
 from uuid import UUID
 
@@ -192,11 +193,13 @@ def test_unknown_keys_are_ignored(message: Message, data: str) -> None:
 @example(b"\x82\xa4type\xa4ping\xa1x" + b"\x91" * 8000)
 @example(b"\x81\xa1\xff\x01")
 def test_any_bytes_are_a_message_or_a_protocol_error(data: bytes) -> None:
+    trouble = ""
     try:
         decode(data)
     except ProtocolError as error:
-        assert "\n" not in str(error)
-        assert len(str(error)) <= MAX_TEXT
+        trouble = str(error)
+    assert "\n" not in trouble
+    assert len(trouble.encode()) <= MAX_TEXT
 
 
 @settings(max_examples=400)
@@ -232,10 +235,8 @@ def test_wrong_content_is_a_protocol_error(golden: tuple[Message, str], data: st
     fields = msgspec.msgpack.decode(bytes.fromhex(golden[1]))
     key = data.draw(st.sampled_from(sorted(fields)))
     fields[key] = data.draw(plain)
-    try:
+    with contextlib.suppress(ProtocolError):
         decode(msgspec.msgpack.encode(fields))
-    except ProtocolError:
-        pass
 
 
 @settings(max_examples=300)
@@ -375,7 +376,7 @@ def test_calibration_names_the_bad_field(name: str, value: object) -> None:
     with pytest.raises(InputError, match=f"^{name} must be a number") as caught:
         Calibration(**{**GOOD, name: value})
     assert "\n" not in str(caught.value)
-    with pytest.raises(ProtocolError, match=name if isinstance(value, int | float) else ""):
+    with pytest.raises(ProtocolError, match=name):
         decode(changed(GOLDEN[2][0], calibration={**GOOD, name: value}))
 
 

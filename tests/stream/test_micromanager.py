@@ -140,8 +140,7 @@ def test_the_process_reports_its_end_whatever_it_is_and_keeps_its_chatter_to_its
         check=True,
     )
     assert done.stderr == ""
-    assert "chatter" not in done.stdout.splitlines()[:-1]
-    answer = json.loads(done.stdout)
+    answer = json.loads(done.stdout)  # one line, nothing else
     assert answer["good"]["failure"] is None
     assert answer["good"]["saved"] == answer["good"]["readable"] == 60
     assert "chatter from Python" in answer["good"]["log"]
@@ -174,25 +173,20 @@ def test_the_process_feeds_a_server(tmp_path: Path) -> None:
     assert answer["counted"] > 0
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a console event cannot be sent to one group there")
 def test_ctrl_c_ends_parent_and_child_in_order(tmp_path: Path) -> None:
-    windows = sys.platform == "win32"
     run = subprocess.Popen(
         [sys.executable, str(SCRIPT), "process_interrupted", str(tmp_path)],
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=not windows,
-        creationflags=subprocess.CREATE_NEW_PROCESS_GROUP if windows else 0,
+        start_new_session=True,
     )
     try:
         assert run.stdout is not None
         assert run.stdout.readline() == "running\n"
-        # As the terminal does: to all processes of the group.
-        if windows:
-            run.send_signal(signal.CTRL_C_EVENT)
-        else:
-            os.killpg(run.pid, signal.SIGINT)
+        os.killpg(run.pid, signal.SIGINT)  # as the terminal does: to all processes of the group
         output, errors = run.communicate(timeout=TIMEOUT_S)
     finally:
         run.kill()

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+
 from stormlive.output import ome_tiff
 from stormlive.output.ome_tiff import read_image, write_image
 from stormlive_sim.errors import InputError
@@ -91,7 +92,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_half_one(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(tifffile.TiffWriter, "write", no_space)
-    with pytest.raises(InputError, match="No space left on device; [0-9,]+ MB are free in") as caught:
+    with pytest.raises(InputError, match=r"No space left on device; [0-9,]+ MB are free in") as caught:
         write(path, 2 * sparse_image(), 12.5)
     assert str(path) in str(caught.value)
     with pytest.raises(InputError):
@@ -115,9 +116,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         (np.zeros((4, 4), np.float32), float("nan"), "got nan"),
     ],
 )
-def test_bad_input_is_refused(
-    tmp_path: Path, image: np.ndarray, pixel_size_nm: float, message: str
-) -> None:
+def test_bad_input_is_refused(tmp_path: Path, image: np.ndarray, pixel_size_nm: float, message: str) -> None:
     with pytest.raises(InputError, match=message):
         write(tmp_path / "a.ome.tif", image, pixel_size_nm)
     assert list(tmp_path.iterdir()) == []

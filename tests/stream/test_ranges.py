@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +26,7 @@ def test_it_is_the_set_and_its_form_is_the_smallest(pairs: list[tuple[int, int]]
     assert ranges.count() == len(expected(pairs))
     flat = [edge for span in ranges for edge in span]
     assert flat == sorted(flat)
-    assert all(later[0] > earlier[1] + 1 for earlier, later in zip(ranges.to_list(), ranges.to_list()[1:]))
+    assert all(later[0] > earlier[1] + 1 for earlier, later in pairwise(ranges))
     assert Ranges.from_list(ranges.to_list()) == ranges
 
 

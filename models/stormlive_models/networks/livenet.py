@@ -67,9 +67,11 @@ class LiveNet(nn.Module):
         Features of the first level; doubled at each of the two below.
     """
 
-    # The increment: probabilities below `fade[0]` add nothing, above `fade[1]` all; in between smoothly, so that
-    # rounding can never switch a spot on or off. Without this, thousands of frames of 1e-4 would add up to haze.
-    fade = (0.05, 0.25)
+    # What is shown: pixels whose 3x3 neighbourhood holds less than `fade[0]` expected emitters add nothing, those
+    # above `fade[1]` all; in between smoothly, so that rounding can never switch a spot on or off. Without this,
+    # thousands of frames of 1e-4 would add up to haze. The neighbourhood, because an emitter on the border of
+    # pixels is shared by up to four of them, each with a small part.
+    fade = (0.2, 0.6)
     # Rendered width as a share of the predicted uncertainty, and its bounds in sub-pixels.
     sigma_share = 0.5
     sigma_bounds = (0.5, 2.0)
@@ -145,10 +147,11 @@ class LiveNet(nn.Module):
         self, found: Detections, part: tuple[EllipsisType | slice, ...], row: int, column: int, canvas: Tensor
     ) -> None:
         """Add a part of the detections of a tile, whose corner is at (row, column), to the canvas."""
-        probability = torch.sigmoid(found.logit[part])
+        probability = torch.sigmoid(found.logit)
         low, high = self.fade
-        ramp = ((probability - low) / (high - low)).clamp(0, 1)
-        weight = probability * ramp * ramp * (3 - 2 * ramp)
+        together = 9 * functional.avg_pool2d(probability[:, None], 3, 1, 1)[:, 0]
+        ramp = ((together - low) / (high - low)).clamp(0, 1)
+        weight = (probability * ramp * ramp * (3 - 2 * ramp))[part]
         where = weight > 0
         sigma = torch.stack((found.sigma_x_px[part][where], found.sigma_y_px[part][where]), -1)
         sigma = (sigma * (self.sigma_share * self.upsampling)).clamp(*self.sigma_bounds)

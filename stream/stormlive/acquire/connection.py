@@ -59,7 +59,7 @@ class Connection:
         account = self._account
         if not self._socket.poll(int(1000 * CONNECT_S), zmq.POLLOUT):
             return False
-        asked_ns = time.monotonic_ns()
+        asked_ns = time.perf_counter_ns()
         self._post(messages.Hello(version=messages.PROTOCOL))
         deadline = time.monotonic() + ANSWER_S
         while not account.stop.is_set() and not self._lost and time.monotonic() < deadline:
@@ -67,7 +67,9 @@ class Connection:
             answer = self._next()
             if isinstance(answer, messages.Welcome):
                 check_version(answer.version)
-                self._clock.sample(sent_ns=asked_ns, received_ns=time.monotonic_ns(), peer_ns=answer.clock_ns)
+                self._clock.sample(
+                    sent_ns=asked_ns, received_ns=time.perf_counter_ns(), peer_ns=answer.clock_ns
+                )
                 self._credit = Credit(answer.credit_bytes)
                 self._welcome = answer
                 account.greet(answer)
@@ -85,7 +87,7 @@ class Connection:
         poller = zmq.Poller()
         poller.register(self._waker, zmq.POLLIN)
         while True:
-            while (message := self._next()) is not None:
+            while account.final is None and (message := self._next()) is not None:
                 silence.heard(time.monotonic())
                 self._take(message)
             now = time.monotonic()
@@ -98,7 +100,7 @@ class Connection:
                 return
             if now >= next_ping:
                 next_ping = now + beat_s
-                self._post(messages.Ping(clock_ns=time.monotonic_ns()))
+                self._post(messages.Ping(clock_ns=time.perf_counter_ns()))
                 if self._start is not None:
                     self._report_drops()
             queue_full = not self._send_frames()
@@ -185,7 +187,7 @@ class Connection:
                 for first, last in message.live:
                     self._acknowledge(first, last)
             case messages.Pong():
-                now_ns = time.monotonic_ns()
+                now_ns = time.perf_counter_ns()
                 self._clock.sample(sent_ns=message.ping_ns, received_ns=now_ns, peer_ns=message.clock_ns)
                 ended = self._end_sent_at
                 finishing = ended is not None and not self.unacknowledged

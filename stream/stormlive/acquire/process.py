@@ -21,6 +21,8 @@ from stormlive.acquire.acquisition_child import run_child
 from stormlive.wire.messages import one_line
 from stormlive_sim.errors import InputError
 
+__all__ = ["AcquisitionProcess", "AcquisitionReport", "HookSettings"]
+
 LOG_NAME = "acquisition.log"
 # How long each phase may show no change at all before the process is taken for dead. Devices may take minutes
 # to load, and the server to write its files; an acquisition without frames ends itself, earlier than this.
@@ -88,7 +90,12 @@ class AcquisitionProcess:
         return self._process.pid
 
     def start(self) -> None:
-        """Start the process; its devices load while this returns."""
+        """Start the process, if it is not started; its devices load while this returns.
+
+        Start it from the main thread where Ctrl-C may come: only there can it be kept from the newborn child.
+        """
+        if self._process.pid is not None:
+            return
         if self.log is not None:
             try:
                 self.log.parent.mkdir(parents=True, exist_ok=True)

@@ -54,6 +54,7 @@ def acquire(
     By default with a simulated camera inside the real Micro-Manager core; with --camera-movie it plays a recorded
     TIFF stack, with --config it is your microscope. The raw data is saved as NDTiff whatever happens to the picture.
     """
+    from stormlive_sim.camera import MovieCamera
     from stormlive_sim.recording import Recording
 
     from stormlive.acquire.acquisition import AcquisitionSettings
@@ -73,6 +74,7 @@ def acquire(
     camera = None
     if camera_movie is not None:
         with Recording.open(camera_movie) as movie:
+            MovieCamera(movie)  # refuses what no camera can play, before anything starts
             if frames is not None and frames > len(movie):
                 raise InputError(f"{camera_movie} has {len(movie)} frames; choose --frames up to that, not {frames}")
             frames = frames or len(movie)
@@ -97,5 +99,5 @@ def acquire(
         server=server,
         window=not headless and has_display(),
     )
-    report = run_session(session, folder)
-    note(f"picture and record: {report.folder}; raw data: {folder}")
+    outcome = run_session(session, folder)
+    note(f"picture and record: {outcome.hook.folder}; raw data: {outcome.dataset}")

@@ -9,10 +9,9 @@ from stormlive_sim.errors import InputError
 
 import stormlive
 from stormlive.cli import acquire, demo, models, reconstruct, serve, simulate, train
-from stormlive.cli.terminal import console, show_error
+from stormlive.cli.terminal import answers, console, show_error
 
 app = typer.Typer(
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="""The super-resolved STORM/PALM picture, while the camera runs.
@@ -34,7 +33,7 @@ app.command("models")(models.models)
 
 def _version(show: bool) -> None:
     if show:
-        console.print(f"stormlive {stormlive.__version__}")
+        answers.print(f"stormlive {stormlive.__version__}")
         raise typer.Exit
 
 
@@ -57,7 +56,7 @@ def run(arguments: Sequence[str]) -> int:
     read, 1 for everything else. Only a fault of our own shows a traceback.
     """
     try:
-        result = app(list(arguments), standalone_mode=False, prog_name="stormlive")
+        result = app(list(arguments) or ["--help"], standalone_mode=False, prog_name="stormlive")
     except (InputError, ConnectionError) as error:
         return show_error(str(error))
     except KeyboardInterrupt:
@@ -69,5 +68,5 @@ def run(arguments: Sequence[str]) -> int:
         format_message = getattr(error, "format_message", None)
         if format_message is None:
             raise
-        return show_error(format_message() or "a command is needed; see stormlive --help", status=2)
+        return show_error(format_message(), status=2)
     return result if isinstance(result, int) else 0

@@ -66,11 +66,11 @@ def demo(
         device=device,
         window=window,
     )
-    report = run_session(session, folder)
+    outcome = run_session(session, folder)
     canvas, sub_pixel_nm = read_image(folder / "superres.ome.tif")
     widefield, camera_nm = read_image(folder / "widefield.ome.tif")
     upsampling = round(camera_nm / sub_pixel_nm)
-    truth = truth_image(Scene(scene), report.offered, exposure_ms, upsampling).numpy()
+    truth = truth_image(Scene(scene), outcome.hook.offered, exposure_ms, upsampling).numpy()
     picture = folder / "side_by_side.png"
     panels = [
         Panel(title="Widefield", image=widefield, pixel_size_nm=camera_nm, colormap="gray"),

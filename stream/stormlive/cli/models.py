@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from stormlive.cli.terminal import console, note
+from stormlive.cli.terminal import answers
 
 
 def models() -> None:
@@ -31,5 +31,5 @@ def models() -> None:
             span("density_per_um2"),
             jaccard,
         )
-    console.print(table)
-    note("Jaccard index at a tolerance of 100 nm, 1000 photons, background 10 photons/px; from the models' cards.")
+    answers.print(table)
+    answers.print("Jaccard index at a tolerance of 100 nm, 1000 photons, background 10 photons/px; from the models' cards.")

@@ -13,7 +13,7 @@ from stormlive.acquire.hook import HookReport
 from stormlive.acquire.process import AcquisitionProcess, AcquisitionReport, HookSettings
 from stormlive.cli.status import StatusLine
 from stormlive.cli.terminal import note
-from stormlive.output.manifest import prepare_folder
+from stormlive.output.manifest import refuse_taken_folder
 from stormlive.server.engine import check_pixel_size
 from stormlive.server.process import ServerProcess, ServerSettings
 from stormlive.wire.client import LiveClient
@@ -48,8 +48,16 @@ class Session:
     window: bool
 
 
-def run_session(session: Session, out: Path) -> HookReport:
-    """Acquire and reconstruct live; return the account of the frames.
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a session leaves: the account of its frames, and where the raw data lies."""
+
+    hook: HookReport
+    dataset: Path | None
+
+
+def run_session(session: Session, out: Path) -> Outcome:
+    """Acquire and reconstruct live.
 
     Raises
     ------
@@ -57,7 +65,7 @@ def run_session(session: Session, out: Path) -> HookReport:
         When the session cannot start, the acquisition failed, or the server did not take the run. What was
         acquired is saved all the same, and the message says where.
     """
-    prepare_folder(out)
+    refuse_taken_folder(out)
     with _server(session, out) as address, LiveClient(address) as client:
         welcome = client.welcome
         check_pixel_size(welcome.model, welcome.model_pixel_size_nm, session.calibration.pixel_size_nm)
@@ -118,7 +126,7 @@ def _show_window(acquisition: AcquisitionProcess, address: str) -> AcquisitionRe
     return outcome[0]
 
 
-def _judge(report: AcquisitionReport) -> HookReport:
+def _judge(report: AcquisitionReport) -> Outcome:
     if report.failure is not None:
         raise InputError(report.failure)
     if report.hook is None or report.result is None:
@@ -131,4 +139,4 @@ def _judge(report: AcquisitionReport) -> HookReport:
     if report.result.stopped:
         note(f"stopped early after {report.result.seen} frames")
     note(hook.sentence)
-    return hook
+    return Outcome(hook=hook, dataset=report.result.dataset)

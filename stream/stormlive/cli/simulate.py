@@ -75,6 +75,6 @@ def simulate(
                 bar.advance(task)
                 yield image.numpy()
 
-    write_movie(output, images(), pixel_size_nm=pixel_size_nm)
+    write_movie(output, images(), pixel_size_nm=pixel_size_nm, exposure_ms=exposure_ms, n_frames=frames)
     n = write_table(truth, tables, sigma_nm=psf_sigma_nm)
     note(f"{frames} frames: {output}; {n} emitters: {truth}")

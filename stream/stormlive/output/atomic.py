@@ -23,6 +23,8 @@ def whole_file(path: Path) -> Iterator[Path]:
             os.fsync(stream.fileno())
         part.replace(path)
     except OSError as error:
+        # Before the free space is looked up: the half file would be counted as used.
+        part.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error.strerror or error}; {_advice(path.parent)}") from error
     finally:
         part.unlink(missing_ok=True)

@@ -53,7 +53,9 @@ def auto_contrast(image: NDArray[np.float32], *, percentile: float = 99.5) -> tu
     sparse = 2 * lit.size < values.size
     considered = lit if sparse else values
     considered = considered[:: 1 + considered.size // _CONTRAST_SAMPLES]
-    low, high = (float(v) for v in np.percentile(considered, (100 - percentile, percentile)))
+    # Without interpolation, which would reach out for a lone outlier beyond the second brightest value.
+    low = float(np.percentile(considered, 100 - percentile, method="higher"))
+    high = float(np.percentile(considered, percentile, method="lower"))
     if sparse or high <= low:
         low = 0.0
     return (low, high) if high > low else (low, low + 1.0)

@@ -82,10 +82,17 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     files: list[FileRecord]
 
 
-def prepare_folder(folder: Path) -> None:
-    """Create the folder of a run, or refuse it if it holds one already: call it before the run, too."""
+def refuse_taken_folder(folder: Path) -> None:
+    """Raise an InputError where `folder` holds a run already: better before the run than after it."""
     if (folder / RUN_FILE).exists():
         raise InputError(f"{folder} already holds a run ({RUN_FILE}); choose another folder or move that one")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; choose a folder for the run")
+
+
+def prepare_folder(folder: Path) -> None:
+    """Create the folder of a run, or refuse it if it holds one already."""
+    refuse_taken_folder(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

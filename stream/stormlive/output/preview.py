@@ -136,7 +136,7 @@ def _draw_scale_bar(picture: Image.Image, nm_per_px: float) -> None:
     """Draw a white bar and its length at the bottom right, on a dark plate that keeps it readable."""
     width, height = picture.size
     length_nm = scale_bar_nm(width * nm_per_px / 4)
-    bar_px = round(length_nm / nm_per_px)
+    bar_px = max(1, round(length_nm / nm_per_px))
     text_px = max(10, min(width, height) // 28)
     thickness, gap = max(2, text_px // 4), text_px // 2
     label = length_label(length_nm)

@@ -17,7 +17,17 @@ from stormlive.server.runs import Runs
 from stormlive.server.status import idle_status, run_status
 from stormlive.server.worker import Outgoing, Worker
 from stormlive.wire.codec import Buffer, ProtocolError, encode, unpack
-from stormlive.wire.messages import MAX_SPANS, PROTOCOL, Credit, Error, Message, View, Welcome, one_line
+from stormlive.wire.messages import (
+    MAX_SPANS,
+    PROTOCOL,
+    Credit,
+    Error,
+    Final,
+    Message,
+    View,
+    Welcome,
+    one_line,
+)
 from stormlive.wire.transport import (
     DEFAULT_ADDRESS,
     Waker,
@@ -35,8 +45,10 @@ _log = logging.getLogger(__name__)
 STATUS_S = 0.2
 # Messages taken from one socket before the others have their turn.
 _BURST = 256
-# Time for the last FINALs to leave when the server stops.
-_LINGER_MS = 1000
+# Answers, up to 64 MiB each, that wait for a viewer that does not read; more are let go.
+_VIEW_QUEUE = 2
+# When the server stops: how long senders have to read their FINAL and hang up.
+_FAREWELL_S = 1.0
 
 
 class Server:
@@ -94,7 +106,7 @@ class Server:
         self._worker = Worker(self._runs, engine, finish, self._post)
         # At most one credit per batch, one answer per viewer and one FINAL per run, sent within milliseconds.
         self._outgoing: deque[Outgoing] = deque()
-        self._waker = Waker()
+        self._told: dict[bytes, float] = {}
         self._io_stop = threading.Event()
         self._failure: Exception | None = None
         self._engine_thread = self._thread("engine", self._worker.work)
@@ -106,9 +118,10 @@ class Server:
         if self.address:
             return self
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._waker = Waker()
         try:
             self._data = bind_router(context, self._bind, max_part_bytes=self._max_frame_bytes)
-            self._views = bind_router(context, "tcp://127.0.0.1:*", max_part_bytes=0)
+            self._views = bind_router(context, "tcp://127.0.0.1:*", max_part_bytes=0, send_queue=_VIEW_QUEUE)
             self._status = bind_publisher(context, "tcp://127.0.0.1:*")
         except InputError:
             context.destroy(linger=0)
@@ -121,7 +134,7 @@ class Server:
         self._reception = Reception(
             self._runs,
             self._welcome,
-            time.monotonic_ns,
+            time.perf_counter_ns,
             max_sessions=self._max_sessions,
             grace_s=self._grace_s,
         )
@@ -131,6 +144,8 @@ class Server:
 
     def stop(self) -> None:
         """Work off what has arrived, close every run so that nothing is lost, and end both threads."""
+        if not self.address:
+            return
         self._runs.stop("server stopped")
         self._engine_thread.join()
         self._io_stop.set()
@@ -184,7 +199,7 @@ class Server:
             credit_bytes=self._credit_bytes,
             max_frame_bytes=self._max_frame_bytes,
             heartbeat_ms=round(1000 * self._heartbeat_s),
-            clock_ns=time.monotonic_ns(),
+            clock_ns=time.perf_counter_ns(),
             model=one_line(self._engine.model_name),
             model_pixel_size_nm=self._engine.pixel_size_nm,
             view_port=port_of(self.view_address),
@@ -211,10 +226,12 @@ class Server:
                     next_tick = now + pause_ms / 1000
                     self._reception.tick(now)
                     self._publish(now)
+                    self._told = {peer: at for peer, at in self._told.items() if now - at < _FAREWELL_S}
             self._send_outgoing()
+            self._see_off()
         finally:
             self._waker.close()
-            self._context.destroy(linger=_LINGER_MS)
+            self._context.destroy(linger=0)
 
     def _take_data(self) -> None:
         now = time.monotonic()
@@ -255,11 +272,22 @@ class Server:
             out = self._outgoing.popleft()
             if isinstance(out.message, Credit):
                 self._reception.returned(out.peer, out.message.bytes)
+            if isinstance(out.message, Final):
+                self._told[out.peer] = time.monotonic()
             parts: list[Buffer] = [out.peer, encode(out.message)]
             if out.pixels is not None:
                 parts.append(out.pixels.reshape(-1).view("u1").data)
             # A peer that is gone, or so slow that its queue is full, loses the message: it will be silent.
             send(self._views if out.channel == "view" else self._data, parts)
+
+    def _see_off(self) -> None:
+        """Keep the connections until the senders have hung up: libzmq drops what is unread on a lost one."""
+        deadline = time.monotonic() + _FAREWELL_S
+        probe = encode(Error(code="stopped", fatal=False, message="the server has stopped"))
+        peers = list(self._told)
+        while peers and time.monotonic() < deadline:
+            peers = [peer for peer in peers if send(self._data, [peer, probe])]
+            time.sleep(0.01)
 
     def _publish(self, now: float) -> None:
         silent = self._reception.silent(now)

@@ -84,6 +84,13 @@ class Reception:
             code = error.code if isinstance(error, ProtocolError) else "malformed"
             self._cut(peer, str(error))
             return Error(code=code, fatal=True, message=one_line(error))
+        except Exception as error:
+            # Nothing that one client says may end the server.
+            _log.exception("a message could not be handled")
+            self._cut(peer, f"{type(error).__name__}: {error}")
+            return Error(
+                code="internal", fatal=True, message="the server could not handle a message; see its log"
+            )
 
     def returned(self, peer: bytes, nbytes: int) -> None:
         """Note credit that is about to be returned to a peer."""
@@ -160,6 +167,7 @@ class Reception:
         if run is None:
             return Error(code="busy", fatal=False, message="the server takes no more runs now")
         if isinstance(run, Final):
+            del self._sessions[peer]
             return run
         if run.start != start:
             raise ProtocolError("a run that is taken up again must start as it did the first time")

@@ -16,7 +16,6 @@ _LATENCY_WINDOW = 1024
 _PACE_WINDOW_S = 2.0
 # A batch should take about this long: viewers and other runs wait for it.
 BATCH_TARGET_S = 0.25
-_FIRST_BATCH = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +59,12 @@ class Run:
     def next_batch_size(self, most: int) -> int:
         """Return how many frames to take so that a batch takes about `BATCH_TARGET_S`."""
         if self._frame_s is None:
-            return min(_FIRST_BATCH, most)
+            return 1
         return max(1, min(most, int(BATCH_TARGET_S / max(self._frame_s, 1e-9))))
 
     def note_batch(self, frames: list[Frame], seconds: float) -> None:
         """Note that `frames` reached the canvas, `seconds` after the engine took them."""
-        now, now_ns = time.monotonic(), time.monotonic_ns()
+        now, now_ns = time.monotonic(), time.perf_counter_ns()
         per_frame = seconds / len(frames)
         self._frame_s = per_frame if self._frame_s is None else 0.5 * (self._frame_s + per_frame)
         self._latencies_ms.extend(max(0.0, (now_ns - frame.t_ns) / 1e6) for frame in frames)

@@ -13,7 +13,7 @@ from stormlive.wire.messages import Final, Start, View
 # Finished runs stay viewable, but a canvas may take a gigabyte: only the last one is kept.
 KEPT_CANVASES = 1
 KEPT_FINALS = 64
-MAX_VIEWERS = 32
+MAX_VIEWERS = 8  # that wait for an answer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,6 @@ class LiveWindow:
         self._interrupted = threading.Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stormlive-viewer")
         self._timer = vispy.app.Timer(interval_ms / 1e3, connect=self._tick)
-        self.scene.canvas.events.close.connect(self._closing)
         self.scene.say("waiting for the first frames")
 
     def run(self, stop: threading.Event | None = None) -> None:
@@ -46,6 +45,10 @@ class LiveWindow:
             self._timer.start()
             vispy.app.run()
         finally:
+            self._timer.stop()
+            # vispy says nothing when a user closes the window, so this cannot wait for its close event.
+            self.scene.canvas.close()
+            self._thread.shutdown(cancel_futures=True)
             signal.signal(signal.SIGINT, handler)
         if self._interrupted.is_set():
             raise KeyboardInterrupt
@@ -55,14 +58,9 @@ class LiveWindow:
     def _interrupt(self, signum: int, frame: FrameType | None) -> None:
         self._interrupted.set()
 
-    def _closing(self, event: object) -> None:
-        self._timer.stop()
-        self._thread.shutdown(cancel_futures=True)
-        vispy.app.quit()
-
     def _tick(self, event: object) -> None:
         if self._interrupted.is_set() or (self._stop is not None and self._stop.is_set()):
-            self.scene.canvas.close()
+            vispy.app.quit()
             return
         # Qt and vispy swallow what a callback raises, so nothing may leave this one.
         try:
@@ -70,7 +68,7 @@ class LiveWindow:
                 self._follow()
             self.scene.refresh()
         except Exception as error:
-            _log.exception("the viewer stopped following the run")
+            _log.warning("the viewer stopped following the run: %s", error)
             self._failure = error
             self.scene.say(f"stopped: {error}")
 

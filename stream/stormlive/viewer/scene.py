@@ -112,7 +112,9 @@ class _Pane:
 
     def __init__(self, canvas: scene.SceneCanvas, title: str, colormap: str) -> None:
         self.camera = scene.cameras.PanZoomCamera(aspect=1, flip=(False, True, False))
-        self._box = scene.widgets.ViewBox(camera=self.camera, parent=canvas.scene, bgcolor="black")
+        self._box = scene.widgets.ViewBox(
+            camera=self.camera, parent=canvas.scene, bgcolor="black", border_width=0
+        )
         # The format is named so that the card works out contrast and colours; by default vispy does, here.
         self._image = Image(
             np.zeros((1, 1), np.float32),

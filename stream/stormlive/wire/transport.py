@@ -50,7 +50,11 @@ def loopback_address(address: str, *, any_port: bool = False) -> str:
 
 
 def bind_router(
-    context: zmq.Context[zmq.Socket[bytes]], address: str, *, max_part_bytes: int
+    context: zmq.Context[zmq.Socket[bytes]],
+    address: str,
+    *,
+    max_part_bytes: int,
+    send_queue: int = SEND_QUEUE,
 ) -> zmq.Socket[bytes]:
     """Return a bound ROUTER that refuses larger parts and reports peers that are gone."""
     router = context.socket(zmq.ROUTER)
@@ -58,6 +62,7 @@ def bind_router(
     router.setsockopt(zmq.ROUTER_HANDOVER, 1)
     router.setsockopt(zmq.MAXMSGSIZE, max_part_bytes + MARGIN_BYTES)
     router.setsockopt(zmq.RCVHWM, RECEIVE_QUEUE)
+    router.setsockopt(zmq.SNDHWM, send_queue)
     _bind(router, address)
     return router
 

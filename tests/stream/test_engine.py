@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+import torch
+from stormlive.server.engine import Engine, Reconstruction, select_device
+from stormlive.wire.messages import Calibration
+from stormlive_sim.errors import InputError
+from stormlive_sim.movie import Scene, SceneSettings
+
+CALIBRATION = Calibration(pixel_size_nm=100, baseline_adu=100, photons_per_adu=0.5, exposure_ms=30)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine("livenet", "cpu")
+
+
+@pytest.fixture(scope="module")
+def movie() -> np.ndarray:
+    scene = Scene(SceneSettings(shape=(40, 56), density_per_um2=2.0))
+    return np.stack([image.numpy() for image, _ in scene.frames(24, 30.0)])
+
+
+def reconstruct(engine: Engine, movie: np.ndarray, *cuts: int) -> Reconstruction:
+    reconstruction = engine.open(movie.shape[1:], CALIBRATION)
+    for part in np.split(movie, cuts):
+        reconstruction.add(part)
+    return reconstruction
+
+
+def test_the_canvas_does_not_depend_on_how_frames_were_batched(engine: Engine, movie: np.ndarray) -> None:
+    whole = reconstruct(engine, movie).canvas()
+    pieces = reconstruct(engine, movie, 1, 2, 7, 20).canvas()
+    assert whole.shape == (320, 448)
+    assert whole.sum() > 50
+    assert np.allclose(whole, pieces, rtol=1e-4, atol=1e-4)
+
+
+def test_a_huge_batch_goes_through_in_pieces_of_bounded_memory(
+    engine: Engine, movie: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = reconstruct(engine, movie).canvas()
+    monkeypatch.setattr("stormlive.server.engine._BATCH_PIXELS", 3 * movie[0].size)
+    assert np.allclose(whole, reconstruct(engine, movie).canvas(), rtol=1e-4, atol=1e-4)
+
+
+def test_widefield_and_last_are_photons(engine: Engine, movie: np.ndarray) -> None:
+    reconstruction = reconstruct(engine, movie)
+    photons = (movie.astype(np.float64) - 100) * 0.5
+    assert np.allclose(reconstruction.widefield(), photons.mean(0), rtol=1e-5)
+    assert np.allclose(reconstruction.last(), photons[-1])
+    assert reconstruction.n_frames == len(movie)
+
+
+@pytest.mark.parametrize("level", [0, 1, 3, 5])
+def test_every_level_of_the_view_holds_the_whole_mass(engine: Engine, movie: np.ndarray, level: int) -> None:
+    reconstruction = reconstruct(engine, movie)
+    canvas = reconstruction.canvas()
+    rows, columns = (-(-side // 2**level) for side in canvas.shape)
+    view = reconstruction.view(level, 0, 0, columns, rows)
+    assert view.shape == (rows, columns)
+    assert view.sum() == pytest.approx(canvas.sum(), rel=1e-4)
+    part = reconstruction.view(level, 1, 2, columns - 1, rows - 2)
+    assert np.allclose(part, view[2:, 1:])
+
+
+def test_a_nan_pixel_spoils_neither_the_frame_nor_the_canvas(engine: Engine, movie: np.ndarray) -> None:
+    frames = movie.astype(np.float32)
+    clean = reconstruct(engine, frames).canvas()
+    frames[3, 5, 5], frames[4, 30, 40] = np.nan, np.inf
+    reconstruction = reconstruct(engine, frames)
+    assert reconstruction.repaired_pixels == 2
+    assert np.isfinite(reconstruction.canvas()).all()
+    assert np.isfinite(reconstruction.widefield()).all()
+    assert np.abs(reconstruction.canvas() - clean).sum() < 0.05 * clean.sum()
+
+
+def test_a_frame_without_light_adds_nothing(engine: Engine) -> None:
+    generator = np.random.default_rng(0)
+    reconstruction = engine.open((64, 64), CALIBRATION)
+    reconstruction.add(np.full((4, 64, 64), 100, np.uint16))
+    for background in (1, 10, 60):
+        noise = generator.poisson(background, (16, 64, 64)) / 0.5 + 100
+        reconstruction.add(noise.round().astype(np.uint16))
+    assert reconstruction.canvas().sum() / 52 < 0.05
+
+
+def test_a_camera_of_another_pixel_size_is_refused(engine: Engine) -> None:
+    engine.open((16, 16), Calibration(pixel_size_nm=106, baseline_adu=0, photons_per_adu=1, exposure_ms=1))
+    with pytest.raises(InputError, match="trained for 100 nm pixels, the camera has 160 nm"):
+        engine.open((16, 16), Calibration(pixel_size_nm=160, baseline_adu=0, photons_per_adu=1, exposure_ms=1))
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "mps", ""])
+def test_a_device_that_is_not_there_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="--device"):
+        select_device(name)
+
+
+@pytest.mark.gpu
+def test_gpu_and_cpu_agree(engine: Engine, movie: np.ndarray) -> None:
+    assert torch.cuda.is_available()
+    on_gpu = reconstruct(Engine("livenet", "cuda:0"), movie).canvas()
+    on_cpu = reconstruct(engine, movie).canvas()
+    assert np.abs(on_gpu - on_cpu).sum() < 0.01 * on_cpu.sum()

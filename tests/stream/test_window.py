@@ -1,0 +1,430 @@
+"""The live window: its pixels through EGL in this process, its windows on a virtual screen in others."""
+
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+import numpy as np
+import pytest
+
+from stormlive.output.display import scale_bar_nm
+from stormlive.viewer import screen
+from stormlive.viewer.offscreen import offscreen_scene, render
+from stormlive.viewer.view import EVERYTHING, LiveView, Picture
+from stormlive.viewer.window import run_window
+from stormlive_sim.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+SIZE = (1240, 700)
+
+
+def skip_or_fail(reason: str) -> NoReturn:
+    """Machines without OpenGL may skip; CI sets STORMLIVE_REQUIRE_GL=1, so that it cannot skip unnoticed."""
+    if os.environ.get("STORMLIVE_REQUIRE_GL") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def view(widefield: np.ndarray, superres: np.ndarray, pixel_size_nm: float = 100.0) -> LiveView:
+    upsampling = superres.shape[0] // widefield.shape[0]
+    return LiveView(
+        widefield=Picture(pixels=widefield, pixel_size_nm=pixel_size_nm),
+        superres=Picture(pixels=superres, pixel_size_nm=pixel_size_nm / upsampling),
+        field_nm=(widefield.shape[0] * pixel_size_nm, widefield.shape[1] * pixel_size_nm),
+        status="17 frames",
+    )
+
+
+def point(shape: tuple[int, int], y: int, x: int) -> np.ndarray:
+    image = np.zeros(shape, np.float32)
+    image[y, x] = 1
+    return image
+
+
+class Drawn:
+    """A scene and the pixels of its two panes, whose places are read off the picture itself."""
+
+    def __init__(self) -> None:
+        try:
+            self.scene = offscreen_scene(SIZE)
+        except InputError as error:
+            skip_or_fail(str(error))
+
+    def show(self, shown: LiveView) -> None:
+        self.scene.show(shown)
+        self.scene.show_whole_field()
+        self.scene.refresh()
+
+    def panes(self) -> tuple[np.ndarray, np.ndarray]:
+        rgb = render(self.scene)
+        assert rgb.shape == (SIZE[1], SIZE[0], 3)
+        width = (SIZE[0] - 30) // 2
+        return rgb[30:664, 10 : 10 + width], rgb[30:664, 20 + width : 20 + 2 * width]
+
+    def lit_nm(self, pane: np.ndarray) -> tuple[float, float]:
+        """Return the centre (x, y) of what is lit in a pane, without the scale bar, in nm in the field."""
+        rows, columns = np.nonzero(pane[:560].max(axis=2) > 100)
+        part = self.scene.visible()
+        return (
+            part.x_nm + (columns.mean() + 0.5) * part.nm_per_screen_px,
+            part.y_nm + (rows.mean() + 0.5) * part.nm_per_screen_px,
+        )
+
+
+@pytest.fixture(scope="module")
+def drawn() -> Drawn:
+    return Drawn()
+
+
+def test_a_scene_that_knows_no_field_asks_for_everything() -> None:
+    assert Drawn().scene.visible() == EVERYTHING
+
+
+@pytest.mark.parametrize(("y", "x"), [(0, 0), (3, 60), (40, 7), (31, 31)])
+def test_both_pictures_show_the_same_place_at_the_same_place(drawn: Drawn, y: int, x: int) -> None:
+    fine = np.zeros((512, 512), np.float32)
+    fine[8 * y : 8 * y + 8, 8 * x : 8 * x + 8] = 1
+    drawn.show(view(point((64, 64), y, x), fine))
+    left, right = drawn.panes()
+    expected = pytest.approx((100 * (x + 0.5), 100 * (y + 0.5)), abs=drawn.scene.visible().nm_per_screen_px)
+    assert drawn.lit_nm(left) == expected
+    assert drawn.lit_nm(right) == expected
+
+
+def test_row_0_is_on_top_and_x_runs_to_the_right(drawn: Drawn) -> None:
+    drawn.show(view(point((64, 64), 5, 50), point((512, 512), 40, 400)))
+    for pane in drawn.panes():
+        rows, columns = np.nonzero(pane[:560].max(axis=2) > 100)
+        assert rows.max() < pane.shape[0] / 4
+        assert columns.min() > pane.shape[1] / 2
+
+
+def test_fields_need_not_be_square(drawn: Drawn) -> None:
+    drawn.show(view(point((32, 128), 30, 2), point((256, 1024), 8 * 30 + 4, 8 * 2 + 4)))
+    left, right = drawn.panes()
+    assert drawn.lit_nm(left) == pytest.approx((250, 3050), abs=50)
+    assert drawn.lit_nm(right) == pytest.approx((250, 3050), abs=50)
+
+
+def test_a_part_is_drawn_where_it_lies(drawn: Drawn) -> None:
+    part = np.ones((8, 8), np.float32)
+    part[0, 0] = 0
+    drawn.show(
+        LiveView(
+            widefield=Picture(pixels=np.zeros((64, 64), np.float32), pixel_size_nm=100),
+            superres=Picture(pixels=part, pixel_size_nm=50, x_nm=1000, y_nm=2000),
+            field_nm=(6400, 6400),
+            status="",
+        )
+    )
+    assert drawn.lit_nm(drawn.panes()[1]) == pytest.approx((1200, 2200), abs=15)
+
+
+def test_pan_and_zoom_are_shared(drawn: Drawn) -> None:
+    fine = np.zeros((512, 512), np.float32)
+    fine[80:88, 160:168] = 1
+    drawn.show(view(point((64, 64), 10, 20), fine))
+    drawn.scene.look_at(1900, 900, 300, 300)
+    left, right = drawn.panes()
+    assert drawn.scene.visible().nm_per_screen_px == pytest.approx(300 / 605, rel=1e-3)
+    for pane in (left, right):
+        assert drawn.lit_nm(pane) == pytest.approx((2050, 1050), abs=1)
+        assert (pane[:560].max(axis=2) > 100).sum() == pytest.approx((100 * 605 / 300) ** 2, rel=0.02)
+    drawn.scene.show_whole_field()
+    assert drawn.scene.visible().width_nm == pytest.approx(6400)
+
+
+def test_zoomed_out_no_localization_is_lost(drawn: Drawn) -> None:
+    """Texture sampling alone shows one pixel in twelve of this canvas; the sum shows them all."""
+    rng = np.random.default_rng(11)
+    canvas = np.zeros((2048, 2048), np.float32)
+    rows, columns = rng.integers(0, 1800, 400), rng.integers(0, 2048, 400)
+    canvas[rows, columns] = 1
+    drawn.show(view(np.zeros((256, 256), np.float32), canvas))
+    part = drawn.scene.visible()
+    factor = int(np.ceil(part.nm_per_screen_px / 12.5))
+    assert factor > 2
+    lit = drawn.panes()[1].max(axis=2) > 40
+    for row, column in zip(rows // factor, columns // factor, strict=True):
+        x = ((column + np.array([0, 1])) * factor * 12.5 - part.x_nm) / part.nm_per_screen_px
+        y = ((row + np.array([0, 1])) * factor * 12.5 - part.y_nm) / part.nm_per_screen_px
+        assert lit[int(y[0]) : int(np.ceil(y[1])), int(x[0]) : int(np.ceil(x[1]))].any()
+
+
+def test_zooming_in_brings_back_the_detail(drawn: Drawn) -> None:
+    canvas = np.zeros((2048, 2048), np.float32)
+    canvas[100, 100] = canvas[100, 102] = 1
+    shown = view(np.zeros((256, 256), np.float32), canvas)
+    drawn.show(shown)
+    drawn.scene.look_at(1200, 1200, 125, 125)
+    drawn.scene.refresh()
+    lit = (drawn.panes()[1][:560].max(axis=2) > 100).any(axis=0)
+    edges = np.flatnonzero(np.diff(lit.astype(int)))
+    assert np.diff(edges) == pytest.approx(605 / 10, abs=1.01), "two squares of a pixel, one pixel apart"
+
+
+@pytest.mark.parametrize("pixel_size_nm", [100.0, 160.0, 37.0])
+def test_scale_bars_have_their_length_and_follow_the_zoom(drawn: Drawn, pixel_size_nm: float) -> None:
+    drawn.show(view(np.zeros((64, 64), np.float32), np.zeros((512, 512), np.float32), pixel_size_nm))
+    lengths = []
+    for zoom in (1, 7):
+        drawn.scene.look_at(0, 0, 64 * pixel_size_nm / zoom, 64 * pixel_size_nm / zoom)
+        nm_per_px = drawn.scene.visible().nm_per_screen_px
+        expected_px = scale_bar_nm(605 * nm_per_px / 4) / nm_per_px
+        for pane in drawn.panes():
+            white = (pane[-30:] > 240).all(axis=2).sum(axis=1)
+            assert white.max() == pytest.approx(expected_px, abs=2)
+        lengths.append(scale_bar_nm(605 * nm_per_px / 4))
+    assert lengths[1] < lengths[0] / 3
+
+
+def test_contrast_follows_the_data_and_nan_is_black(drawn: Drawn) -> None:
+    bright = []
+    for scale in (1e-3, 1.0, 1e5):
+        canvas = np.zeros((512, 512), np.float32)
+        canvas[100:200, 100:200] = scale
+        canvas[300:350, 300:350] = np.nan
+        drawn.show(view(np.full((64, 64), np.nan, np.float32), canvas))
+        left, right = drawn.panes()
+        bright.append(int((right[:560].max(axis=2) > 200).sum()))
+        assert left[:560].max() < 10
+    assert len(set(bright)) == 1
+    assert bright[0] == pytest.approx((1250 / drawn.scene.visible().nm_per_screen_px) ** 2, rel=0.02)
+
+
+def test_the_status_line_is_drawn(drawn: Drawn) -> None:
+    drawn.show(view(np.zeros((64, 64), np.float32), np.zeros((512, 512), np.float32)))
+    status = render(drawn.scene)[-25:, :600]
+    assert (status.min(axis=2) > 200).sum() > 20
+    drawn.scene.say("")
+    assert (render(drawn.scene)[-25:, :600].min(axis=2) > 200).sum() == 0
+
+
+@pytest.fixture(scope="module")
+def virtual_screen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start a screen of its own, and return its DISPLAY."""
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("WAYLAND_DISPLAY", raising=False)
+            patch.delenv("QT_QPA_PLATFORM", raising=False)
+            screen.require_qt()
+    except InputError as error:
+        skip_or_fail(str(error))
+    if sys.platform != "linux" or shutil.which("Xvfb") is None:
+        skip_or_fail("no Xvfb; on Debian: apt install xvfb")
+    reader, writer = os.pipe()
+    log = tmp_path_factory.mktemp("xvfb") / "log"
+    with (
+        log.open("wb") as stream,
+        subprocess.Popen(
+            ["Xvfb", "-displayfd", str(writer), "-screen", "0", "1400x900x24", "-nolisten", "tcp"],
+            pass_fds=[writer],
+            stdout=stream,
+            stderr=stream,
+        ) as server,
+    ):
+        os.close(writer)
+        with os.fdopen(reader) as answer:
+            number = answer.readline().strip()
+        if not number:
+            pytest.fail(f"Xvfb did not start: {log.read_text()}")
+        yield f":{number}"
+        server.terminate()
+
+
+PREAMBLE = """
+import os, signal, threading
+import numpy as np
+from stormlive.viewer.screen import has_display
+from stormlive.viewer.view import EVERYTHING, LiveView, Picture
+from stormlive.viewer.window import run_window
+
+assert has_display()
+stop, asked = threading.Event(), []
+
+def shown():
+    return LiveView(
+        widefield=Picture(pixels=np.ones((64, 64), np.float32), pixel_size_nm=100),
+        superres=Picture(pixels=np.ones((512, 512), np.float32), pixel_size_nm=12.5),
+        field_nm=(6400, 6400),
+        status=f"{len(asked)} frames",
+    )
+"""
+
+
+def in_a_window(display: str, code: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if k not in {"WAYLAND_DISPLAY", "QT_QPA_PLATFORM"}}
+    paths = os.pathsep.join(str(ROOT / floor) for floor in ("stream", "models", "sim"))
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", PREAMBLE + textwrap.dedent(code)],
+        env={**environment, "DISPLAY": display, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_window_follows_the_run_and_ends_without_ending_the_process(virtual_screen: str) -> None:
+    done = in_a_window(
+        virtual_screen,
+        """
+        def fetch(visible):
+            asked.append((visible, threading.current_thread().name))
+            if len(asked) == 5:
+                return None
+            if len(asked) == 8:
+                stop.set()
+            return shown()
+
+        run_window(fetch, "test", interval_ms=10, stop=stop)
+        parts, threads = zip(*asked)
+        assert parts[0] == EVERYTHING
+        assert abs(parts[-1].width_nm - 6400) < 1, parts[-1]
+        assert len(set(threads)) == 1 and threads[0] != "MainThread"
+        assert threading.active_count() == 1
+        print("still here")
+        """,
+    )
+    assert (done.returncode, done.stdout) == (0, "still here\n"), done.stderr
+
+
+def test_closing_the_window_waits_for_the_answer_under_way(virtual_screen: str) -> None:
+    done = in_a_window(
+        virtual_screen,
+        """
+        import time
+        from PySide6.QtCore import QTimer
+        from PySide6.QtWidgets import QApplication
+
+        under_way, answered = threading.Event(), threading.Event()
+
+        def fetch(visible):
+            asked.append(visible)
+            if len(asked) == 3:
+                under_way.set()
+                time.sleep(0.5)
+                answered.set()
+            return shown()
+
+        app = QApplication([])
+
+        def close_as_a_user_does():
+            if under_way.is_set():
+                for window in app.topLevelWindows():
+                    window.close()
+
+        timer = QTimer()
+        timer.timeout.connect(close_as_a_user_does)
+        timer.start(20)
+        run_window(fetch, "test", interval_ms=10)
+        assert answered.is_set() and len(asked) == 3, asked
+        print("closed")
+        """,
+    )
+    assert (done.returncode, done.stdout) == (0, "closed\n"), done.stderr
+
+
+def test_a_failing_fetch_is_shown_and_raised_when_the_window_closes(virtual_screen: str) -> None:
+    done = in_a_window(
+        virtual_screen,
+        """
+        import logging
+
+        class Told(logging.Handler):
+            def emit(self, record):
+                threading.Timer(0.3, stop.set).start()
+
+        logging.getLogger("stormlive.viewer").addHandler(Told())
+
+        def fetch(visible):
+            asked.append(visible)
+            if len(asked) == 3:
+                raise ConnectionError("the server is gone")
+            return shown()
+
+        try:
+            run_window(fetch, "test", interval_ms=10, stop=stop)
+        except ConnectionError as error:
+            assert len(asked) == 3
+            print("raised:", error)
+        """,
+    )
+    assert (done.returncode, done.stdout) == (0, "raised: the server is gone\n"), done.stderr
+
+
+def test_ctrl_c_closes_the_window(virtual_screen: str) -> None:
+    done = in_a_window(
+        virtual_screen,
+        """
+        def fetch(visible):
+            asked.append(visible)
+            if len(asked) == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+            return shown()
+
+        before = signal.getsignal(signal.SIGINT)
+        try:
+            run_window(fetch, "test", interval_ms=10)
+        except KeyboardInterrupt:
+            assert signal.getsignal(signal.SIGINT) is before
+            print("interrupted")
+        """,
+    )
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Windows and macOS always have a screen")
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, False),
+        ({"DISPLAY": ""}, False),
+        ({"DISPLAY": ":0"}, True),
+        ({"WAYLAND_DISPLAY": "wayland-0"}, True),
+        ({"DISPLAY": ":0", "QT_QPA_PLATFORM": "offscreen"}, False),
+        ({"DISPLAY": ":0", "QT_QPA_PLATFORM": "minimal:enable_fonts"}, False),
+        ({"DISPLAY": ":0", "QT_QPA_PLATFORM": "xcb"}, True),
+    ],
+)
+def test_has_display(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: bool) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(screen, "_x_server_answers", lambda: True)
+    assert screen.has_display() is expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Windows and macOS always have a screen")
+def test_a_display_where_nobody_answers_is_none(monkeypatch: pytest.MonkeyPatch, virtual_screen: str) -> None:
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.delenv("QT_QPA_PLATFORM", raising=False)
+    monkeypatch.setenv("DISPLAY", virtual_screen)
+    assert screen.has_display()
+    monkeypatch.setenv("DISPLAY", ":54321")
+    assert not screen.has_display()
+
+
+def test_missing_libraries_are_named_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.import_module
+
+    def without_egl(name: str) -> ModuleType:
+        if name.startswith("PySide6"):
+            raise ImportError("libEGL.so.1: cannot open shared object file")
+        return real(name)
+
+    monkeypatch.setattr(screen.importlib, "import_module", without_egl)
+    with pytest.raises(InputError, match=r"libEGL\.so\.1.*--headless") as caught:
+        run_window(lambda visible: None, "test")
+    assert "\n" not in str(caught.value)
+    if sys.platform == "linux":
+        assert "apt install libegl1 " in str(caught.value)
+        assert "libxcb-cursor0" in str(caught.value)
