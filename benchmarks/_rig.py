@@ -89,16 +89,10 @@ def acquire(
     on_progress: Callable[[AcquisitionProgress, int], None] | None = None,
 ) -> AcquisitionReport:
     """Acquire in a process of its own; `on_progress` also gets its process id."""
-    calibration = Calibration(
-        pixel_size_nm=100, baseline_adu=100, photons_per_adu=0.5, exposure_ms=exposure_ms
-    )
+    calibration = Calibration(pixel_size_nm=100, baseline_adu=100, photons_per_adu=0.5, exposure_ms=exposure_ms)
     process = AcquisitionProcess(
-        AcquisitionSettings(
-            n_frames=n_frames, exposure_ms=exposure_ms, camera=partial(RingCamera, side), out=out
-        ),
-        hook=None
-        if address is None
-        else HookSettings(address=address, calibration=calibration, name="benchmark"),
+        AcquisitionSettings(n_frames=n_frames, exposure_ms=exposure_ms, camera=partial(RingCamera, side), out=out),
+        hook=None if address is None else HookSettings(address=address, calibration=calibration, name="benchmark"),
     )
 
     def tell(progress: AcquisitionProgress) -> None:

@@ -62,9 +62,7 @@ def main() -> None:
     last: dict[tuple[bool, str], AcquisitionReport] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        servers = {
-            name: stack.enter_context(null_server()) for name in ("null", "stopped") if name in variants
-        }
+        servers = {name: stack.enter_context(null_server()) for name in ("null", "stopped") if name in variants}
         if "livenet" in variants:
             servers["livenet"] = stack.enter_context(livenet_server(folder / "server"))
         for number in range(options.rounds):
@@ -75,9 +73,7 @@ def main() -> None:
                     shutil.rmtree(folder / "raw", ignore_errors=True)
                     rates.setdefault((saving, variant), []).append(answer.result.frames_per_s)
                     last[saving, variant] = answer
-                    print(
-                        f"round {number + 1}: {variant}, saving {saving}: {rates[saving, variant][-1]:.0f} frames/s"
-                    )
+                    print(f"round {number + 1}: {variant}, saving {saving}: {rates[saving, variant][-1]:.0f} frames/s")
     rows = []
     for (saving, variant), values in rates.items():
         # Each round's ratio to the run without a hook of the same round: slow drifts of the machine cancel.

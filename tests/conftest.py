@@ -10,7 +10,8 @@ ROOT = Path(__file__).parents[1]
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def environment() -> dict[str, str]:
+@pytest.fixture
+def child_environment() -> dict[str, str]:
     """Return an environment in which child processes run the source tree's packages, without a screen."""
     path = os.pathsep.join(str(ROOT / floor) for floor in ("stream", "models", "sim"))
     hidden = {"DISPLAY", "WAYLAND_DISPLAY"}
@@ -18,14 +19,14 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture
-def cli(tmp_path: Path) -> Cli:
+def cli(tmp_path: Path, child_environment: dict[str, str]) -> Cli:
     """Run a stormlive command in an empty folder and return what it said."""
 
     def run(*arguments: str | Path, timeout_s: float = 100) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "stormlive", *map(str, arguments)],
             cwd=tmp_path,
-            env=environment(),
+            env=child_environment,
             capture_output=True,
             text=True,
             timeout=timeout_s,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ndstorage import Dataset
 from PIL import Image
+
 from stormlive.output.manifest import read_record
 from stormlive.output.ome_tiff import read_image
 from stormlive_sim.recording import Recording

@@ -8,11 +8,11 @@ import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from stormlive_sim.errors import InputError
 from torch import nn
 
 from stormlive_models.networks.deepstorm import DeepStorm
 from stormlive_models.networks.livenet import LiveNet
+from stormlive_sim.errors import InputError
 
 ARCHITECTURES: dict[str, type[LiveNet] | type[DeepStorm]] = {"livenet": LiveNet, "deepstorm": DeepStorm}
 _KEY = "stormlive_card"
@@ -114,7 +114,8 @@ def load_model(path: Path, device: torch.device) -> tuple[LiveNet | DeepStorm, M
     except (RuntimeError, TypeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"the weights in {path} do not fit its card ({reason}); train or download it anew") from error
-    return network.to(device=device, memory_format=torch.channels_last).eval(), card
+    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.eval(), card
 
 
 def file_sha256(path: Path) -> str:

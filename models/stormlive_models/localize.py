@@ -1,11 +1,11 @@
 """From livenet's maps to a table of localizations."""
 
 import torch
-from stormlive_sim.emitters import Emitters
 from torch import Tensor
 from torch.nn import functional
 
 from stormlive_models.networks.livenet import Detections
+from stormlive_sim.emitters import Emitters
 
 _MERGE_PX = 0.6
 
@@ -35,7 +35,11 @@ def localizations(found: Detections, pixel_size_nm: float, *, threshold: float =
     stacked = torch.stack((p, found.x_px, found.y_px, found.log_photons.exp()), 1)
     padded = functional.pad(stacked, (1, 1, 1, 1))
     height, width = p.shape[1:]
-    total, weighted, is_peak = torch.zeros_like(p), torch.zeros_like(stacked[:, 1:]), torch.ones_like(p).bool()
+    total, weighted, is_peak = (
+        torch.zeros_like(p),
+        torch.zeros_like(stacked[:, 1:]),
+        torch.ones_like(p).bool(),
+    )
     for row in range(3):
         for column in range(3):
             near = padded[:, :, row : row + height, column : column + width]

@@ -37,9 +37,8 @@ def background(photons: Tensor) -> Tensor:
 def livenet_input(photons: Tensor) -> Tensor:
     """Return livenet's two input channels, float32 (B, 2, Y, X), from photons (B, Y, X).
 
-    The first is linear, (photons - background) / 50, where overlapping emitters add up; the second is the
-    variance-stabilised square root (Anscombe 1948) relative to the background's, in which shot noise has the same size at
-    every brightness.
+    The first is linear, (photons - background) / 50, where overlapping emitters add up; the second is the square root
+    (Anscombe 1948) relative to the background's, in which shot noise has the same size at every brightness.
     """
     level = background(photons)
     linear = (photons - level) / 50

@@ -72,9 +72,7 @@ class BlinkingSample:
         site = torch.randint(max(1, len(self.sites_nm)), (n,), generator=generator)
         spread = kinetics.brightness_spread
         # exp(N(-s²/2, s)) has mean one.
-        rate = (
-            torch.exp(torch.randn(n, generator=generator) * spread - spread**2 / 2) * kinetics.photons_per_ms
-        )
+        rate = torch.exp(torch.randn(n, generator=generator) * spread - spread**2 / 2) * kinetics.photons_per_ms
         return start, start + length.clamp_max(_BLOCK_MS), site, rate
 
     def emitters(self, start_ms: float, stop_ms: float, frame: int) -> Emitters:

@@ -128,6 +128,12 @@ def truth_image(scene: Scene, n_frames: int, exposure_ms: float, upsampling: int
         where = torch.zeros(len(table), dtype=torch.long)
         weight = torch.ones(len(table))
         render_gaussians(
-            image, where, table.x_nm / sub_nm, table.y_nm / sub_nm, weight, sigma_px, radius=int(4 * float(sigma_px)) + 1
+            image,
+            where,
+            table.x_nm / sub_nm,
+            table.y_nm / sub_nm,
+            weight,
+            sigma_px,
+            radius=int(4 * float(sigma_px)) + 1,
         )
     return image[0]

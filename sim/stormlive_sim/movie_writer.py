@@ -60,9 +60,7 @@ def write_movie(
                 break
             yield frame
         if written != n_frames:
-            raise InputError(
-                f"expected {n_frames} frames for {path}, got {written if written < n_frames else 'more'}"
-            )
+            raise InputError(f"expected {n_frames} frames for {path}, got {written if written < n_frames else 'more'}")
 
     metadata: dict[str, Any] = {"axes": "TYX", "Name": path.name}
     for axis in "XY":

@@ -131,9 +131,7 @@ def _in_order(entries: list[_Entry], folder: Path) -> list[_Entry]:
         )
     missing = max(numbers) - min(numbers) + 1 - len(numbers)
     if missing:
-        logger.warning(
-            "%s lacks %d frames between its first and its last; those after a gap move up", folder, missing
-        )
+        logger.warning("%s lacks %d frames between its first and its last; those after a gap move up", folder, missing)
     by_number = {entry.axes[axis]: entry for entry in entries if axis in entry.axes}
     return [by_number[number] for number in sorted(numbers)]
 
@@ -148,8 +146,7 @@ def _refuse_cut_short(table: FrameTable, folder: Path) -> None:
             size = path.stat().st_size
         except FileNotFoundError:
             raise InputError(
-                f"the NDTiff dataset {folder} lacks {path.name}, which its index lists; "
-                "copy the whole folder again"
+                f"the NDTiff dataset {folder} lacks {path.name}, which its index lists; copy the whole folder again"
             ) from None
         beyond = (table.file_index == number) & (table.offset + table.frame_bytes > size)
         if beyond.any():

@@ -55,7 +55,7 @@ def render_gaussians(
     radius : int
         Half width of the window in pixels.
     """
-    n_frames, height, width = frames.shape
+    height, width = frames.shape[1:]
     offsets = torch.arange(-radius, radius + 1, device=frames.device)
     sigma_x, sigma_y = sigma_px.unbind(-1) if sigma_px.ndim == 2 else (sigma_px, sigma_px)
     columns = x_px.floor().long()[:, None] + offsets

@@ -60,9 +60,7 @@ class Recording:
         """
         given = [Path(paths)] if isinstance(paths, Path | str) else [Path(path) for path in paths]
         if not given:
-            raise InputError(
-                "expected at least one movie file, got none; give the TIFF files or the NDTiff folder"
-            )
+            raise InputError("expected at least one movie file, got none; give the TIFF files or the NDTiff folder")
         if len(given) == 1 and given[0].is_dir():
             return cls(ndtiff_table(given[0]), given[0].name)
         folder = given[0].parent
@@ -138,8 +136,7 @@ class Recording:
                 self._file = path.open("rb")
             except OSError as error:
                 raise InputError(
-                    f"could not open {path} for frame {i}: {error.strerror}; "
-                    "it was there when the movie was opened"
+                    f"could not open {path} for frame {i}: {error.strerror}; it was there when the movie was opened"
                 ) from None
             self._open_path = path
         return self._file
@@ -165,11 +162,7 @@ class Recording:
         # Codecs raise whatever they like on bad data.
         except Exception as error:
             cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-            hint = (
-                "pip install imagecodecs, or save"
-                if "imagecodecs" in cause
-                else "copy the file again, or save"
-            )
+            hint = "pip install imagecodecs, or save" if "imagecodecs" in cause else "copy the file again, or save"
             raise InputError(
                 f"could not decode frame {i} of {path}: {cause}; {hint} the movie without compression"
             ) from None
@@ -204,9 +197,7 @@ class Recording:
 def _tiff_movie(paths: list[Path]) -> FrameTable:
     for path in paths:
         if path.is_dir():
-            raise InputError(
-                f"expected TIFF files, got the folder {path} among them; give one NDTiff folder alone"
-            )
+            raise InputError(f"expected TIFF files, got the folder {path} among them; give one NDTiff folder alone")
     table, description = tiff_table(paths[0])
     if len(paths) > 1:
         return concatenate([table, *(tiff_table(path)[0] for path in paths[1:])])

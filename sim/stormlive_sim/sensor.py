@@ -73,9 +73,7 @@ class Sensor:
 
 def emccd(baseline_adu: float = 100.0, photons_per_adu: float = 0.5) -> Sensor:
     """Return an EMCCD with the calibration that a user would state; the defaults are the Deep-STORM demo data's."""
-    return Sensor(
-        baseline_adu=baseline_adu, em_gain=100.0, electrons_per_adu=100 * photons_per_adu, read_noise_e=20.0
-    )
+    return Sensor(baseline_adu=baseline_adu, em_gain=100.0, electrons_per_adu=100 * photons_per_adu, read_noise_e=20.0)
 
 
 def scmos(baseline_adu: float = 100.0, photons_per_adu: float = 0.5) -> Sensor:

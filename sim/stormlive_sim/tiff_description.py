@@ -94,8 +94,7 @@ def _ome(text: str, path: Path) -> Description:
         return Description()
     if len(pixels) > 1:
         raise InputError(
-            f"expected one movie, got {len(pixels)} images (positions or series) in {path}; "
-            "save one of them alone"
+            f"expected one movie, got {len(pixels)} images (positions or series) in {path}; save one of them alone"
         )
     size = {axis: int(pixels[0].get(f"Size{axis}", "1")) for axis in "CZT"}
     _refuse_axes(path, size["C"], size["Z"], size["T"])

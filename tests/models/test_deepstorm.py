@@ -1,15 +1,19 @@
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
+
 from stormlive_models.networks.deepstorm import DeepStorm
 from stormlive_models.normalize import deepstorm_input
 from stormlive_sim.emitters import Emitters
-from torch import nn
-from torch.nn import functional
 
 
 def emitters(x_nm: list[float], y_nm: list[float], frame: list[int]) -> Emitters:
     return Emitters(
-        frame=torch.tensor(frame), x_nm=torch.tensor(x_nm), y_nm=torch.tensor(y_nm), photons=torch.ones(len(x_nm))
+        frame=torch.tensor(frame),
+        x_nm=torch.tensor(x_nm),
+        y_nm=torch.tensor(y_nm),
+        photons=torch.ones(len(x_nm)),
     )
 
 

@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from stormlive_models.evaluate import match, score
 from stormlive_models.localize import localizations
 from stormlive_models.networks.livenet import Detections

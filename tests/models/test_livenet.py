@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from stormlive_models.networks import livenet
 from stormlive_models.networks.livenet import Detections, LiveNet
 from stormlive_models.normalize import background, livenet_input

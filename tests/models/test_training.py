@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from stormlive_models.checkpoint import ModelCard, file_sha256, load_model, read_card, save_model
 from stormlive_models.networks.livenet import LiveNet
 from stormlive_models.training.data import sample_batch

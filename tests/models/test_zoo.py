@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from stormlive_models.checkpoint import load_model, read_card
 from stormlive_models.networks.livenet import LiveNet
 from stormlive_models.training.data import sample_batch

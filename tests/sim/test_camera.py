@@ -86,9 +86,7 @@ def test_the_end_of_the_movie(camera: Cameras) -> None:
     assert np.array_equal(shot(endless, 12, (0, 0, 34, 21), 1, "uint16"), frames[2])
 
 
-@pytest.mark.parametrize(
-    "region", [(0, 0, 35, 21), (30, 0, 5, 5), (-1, 0, 5, 5), (0, 20, 5, 2), (0, 0, 0, 5)]
-)
+@pytest.mark.parametrize("region", [(0, 0, 35, 21), (30, 0, 5, 5), (-1, 0, 5, 5), (0, 20, 5, 2), (0, 0, 0, 5)])
 def test_regions_beyond_the_sensor_are_refused(camera: Cameras, region: tuple[int, int, int, int]) -> None:
     source, _ = camera()
     with pytest.raises(InputError, match="within 34 × 21 pixels"):

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from stormlive_sim.blinking import Blinking, BlinkingSample
 from stormlive_sim.errors import InputError
 from stormlive_sim.movie import Scene, SceneSettings

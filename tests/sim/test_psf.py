@@ -2,15 +2,14 @@ import math
 
 import pytest
 import torch
+
 from stormlive_sim.psf import render_gaussians
 
 
 def render(x: float, y: float, *, photons: float = 1000.0, sigma: float = 1.15, size: int = 32) -> torch.Tensor:
     frames = torch.zeros(1, size, size)
     one = torch.ones(1)
-    render_gaussians(
-        frames, torch.zeros(1, dtype=torch.long), one * x, one * y, one * photons, one * sigma, radius=6
-    )
+    render_gaussians(frames, torch.zeros(1, dtype=torch.long), one * x, one * y, one * photons, one * sigma, radius=6)
     return frames[0]
 
 
@@ -55,7 +54,13 @@ def test_emitters_outside_add_nothing_wrong_and_frames_do_not_mix() -> None:
     )
     assert frames.abs().sum() == 0
     render_gaussians(
-        frames, torch.tensor([1]), torch.tensor([8.0]), torch.tensor([8.0]), torch.ones(1), torch.ones(1), radius=5
+        frames,
+        torch.tensor([1]),
+        torch.tensor([8.0]),
+        torch.tensor([8.0]),
+        torch.ones(1),
+        torch.ones(1),
+        radius=5,
     )
     assert frames[0].sum() == 0
     assert frames[1].sum().item() == pytest.approx(1, rel=1e-4)
@@ -72,7 +77,13 @@ def test_elliptical_width_is_x_then_y() -> None:
     frames = torch.zeros(1, 32, 32)
     one = torch.ones(1)
     render_gaussians(
-        frames, torch.zeros(1, dtype=torch.long), one * 16, one * 16, one, torch.tensor([[2.0, 0.8]]), radius=9
+        frames,
+        torch.zeros(1, dtype=torch.long),
+        one * 16,
+        one * 16,
+        one,
+        torch.tensor([[2.0, 0.8]]),
+        radius=9,
     )
     centres = torch.arange(32) + 0.5 - 16
     variance_x = (frames[0].sum(0) * centres.square()).sum()

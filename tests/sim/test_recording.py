@@ -106,8 +106,7 @@ def test_ome_set_of_files_is_read_whole_and_refused_in_part(tmp_path: Path) -> N
     frames = movie(6)
     names = ["set.ome.tif", "set_1.ome.tif"]
     data = "".join(
-        f'<TiffData FirstT="{first}" IFD="0" PlaneCount="3">'
-        f'<UUID FileName="{name}">urn:uuid:{first}</UUID></TiffData>'
+        f'<TiffData FirstT="{first}" IFD="0" PlaneCount="3"><UUID FileName="{name}">urn:uuid:{first}</UUID></TiffData>'
         for name, first in zip(names, (0, 3), strict=True)
     )
     xml = (
@@ -313,9 +312,7 @@ def ndtiff(folder: Path, frames: dict[tuple, NDArray], axes: tuple[str, ...] = (
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
-def test_ndtiff_datasets_read_in_order_of_time(
-    tmp_path: Path, dtype: str, capfd: pytest.CaptureFixture
-) -> None:
+def test_ndtiff_datasets_read_in_order_of_time(tmp_path: Path, dtype: str, capfd: pytest.CaptureFixture) -> None:
     frames = movie(6, dtype=dtype)
     path = ndtiff(tmp_path, {(i,): frames[i] for i in (0, 1, 2, 5, 4, 3)})
     assert np.array_equal(read_all(path), frames)

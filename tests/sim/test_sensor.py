@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from stormlive_sim.sensor import Sensor, emccd, scmos
 
 N = 400_000

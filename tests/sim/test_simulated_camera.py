@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from stormlive_sim.errors import InputError
 from stormlive_sim.movie import SceneSettings
 from stormlive_sim.simulated_camera import SimulatedCamera
@@ -7,7 +8,9 @@ from stormlive_sim.simulated_camera import SimulatedCamera
 SETTINGS = SceneSettings(shape=(32, 48))
 
 
-def render(camera: SimulatedCamera, frame: int, x: int = 0, y: int = 0, w: int = 48, h: int = 32, **more: int) -> np.ndarray:
+def render(
+    camera: SimulatedCamera, frame: int, x: int = 0, y: int = 0, w: int = 48, h: int = 32, **more: int
+) -> np.ndarray:
     out = np.zeros((h, w), np.uint16)
     camera.render(frame, x, y, w, h, more.get("binning", 1), 30.0, out)
     return out

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from stormlive.server.engine import Engine, Reconstruction, select_device
 from stormlive.wire.messages import Calibration
 from stormlive_sim.errors import InputError

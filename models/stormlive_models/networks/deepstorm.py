@@ -1,11 +1,11 @@
 """The Deep-STORM network of 2018, exactly (Nehme et al., Optica 5, 458, 2018)."""
 
 import torch
-from stormlive_sim.emitters import Emitters
 from torch import Tensor, nn
 from torch.nn import functional
 
 from stormlive_models.normalize import deepstorm_input
+from stormlive_sim.emitters import Emitters
 
 
 def _block(n_in: int, n_out: int) -> nn.Sequential:
@@ -77,8 +77,9 @@ class DeepStorm(nn.Module):
         column = (truth.x_nm / sub_nm).long().clamp(0, target.shape[2] - 1)
         row = (truth.y_nm / sub_nm).long().clamp(0, target.shape[1] - 1)
         target.index_put_((truth.frame, row, column), torch.tensor(100.0), accumulate=True)
-        blurred = functional.conv2d((prediction - target)[:, None], self.kernel, padding=3)
-        return blurred.square().mean() + prediction.abs().mean()
+        blurred: Tensor = functional.conv2d((prediction - target)[:, None], self.kernel, padding=3)
+        loss: Tensor = blurred.square().mean() + prediction.abs().mean()
+        return loss
 
     @torch.no_grad()
     def add_increment(self, photons: Tensor, canvas: Tensor) -> None:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from types import EllipsisType
 
 import torch
-from stormlive_sim.emitters import Emitters
-from stormlive_sim.psf import render_gaussians
 from torch import Tensor, nn
 from torch.nn import functional
 
 from stormlive_models.normalize import livenet_input
 from stormlive_models.training.losses import detection_loss
+from stormlive_sim.emitters import Emitters
+from stormlive_sim.psf import render_gaussians
 
 _OUTPUTS = 7
 # Large frames go through in tiles, so that a 2048x2048 frame needs the memory of a small one.
@@ -90,9 +90,8 @@ class LiveNet(nn.Module):
         last = nn.Conv2d(width, _OUTPUTS, 1)
         self.head = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ELU(), last)
         nn.init.normal_(last.weight, std=0.01)
-        with torch.no_grad():
-            # Start from "an emitter in one pixel of a hundred, a quarter of a pixel uncertain, 1000 photons".
-            last.bias.copy_(torch.tensor([-4.6, 0.0, 0.0, 0.0, -1.1, -1.1, -0.7]))
+        # Start from "an emitter in one pixel of a hundred, a quarter of a pixel uncertain, 1000 photons".
+        last.bias = nn.Parameter(torch.tensor([-4.6, 0.0, 0.0, 0.0, -1.1, -1.1, -0.7]))
 
     def forward(self, photons: Tensor) -> Detections:
         """Return the detections of frames (B, Y, X) in photons; any size is taken."""

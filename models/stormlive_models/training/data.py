@@ -3,12 +3,12 @@
 import math
 
 import torch
-from stormlive_sim.emitters import Emitters
-from stormlive_sim.psf import render_gaussians
-from stormlive_sim.sensor import Sensor
 from torch import Tensor
 
 from stormlive_models.training.recipe import DataSettings, Range
+from stormlive_sim.emitters import Emitters
+from stormlive_sim.psf import render_gaussians
+from stormlive_sim.sensor import Sensor
 
 _MARGIN_PX = 4
 _MOST_FILAMENTS = 6

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import msgspec
 import torch
-from stormlive_sim.emitters import Emitters
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
@@ -19,6 +18,7 @@ from stormlive_models.localize import localize
 from stormlive_models.networks.livenet import LiveNet
 from stormlive_models.training.data import sample_batch
 from stormlive_models.training.recipe import DataSettings, Recipe
+from stormlive_sim.emitters import Emitters
 
 _NORMALISATION = {
     "livenet": "(photons - p20)/50 and sqrt(photons+1) - sqrt(p20+1), halved; p20: 20th percentile of 32x32 blocks",
@@ -61,7 +61,11 @@ def validation_settings(data: DataSettings, density: float) -> DataSettings:
 
 @torch.no_grad()
 def validate(
-    network: LiveNet, data: DataSettings, densities: tuple[float, ...], n_frames: int, tolerance_nm: float = 100.0
+    network: LiveNet,
+    data: DataSettings,
+    densities: tuple[float, ...],
+    n_frames: int,
+    tolerance_nm: float = 100.0,
 ) -> dict[str, Scores]:
     """Return the scores at each density, on frames that no training has seen (a seed of its own)."""
     scores = {}
@@ -84,7 +88,11 @@ def card_metrics(network: torch.nn.Module, data: DataSettings) -> dict[str, obje
     conditions = "1000 photons, sigma 1.15 px, background 10, sCMOS, 64x64 px, 48 frames"
     return {
         f"uniform random emitters, {conditions}, tolerance {tolerance:g} nm": {
-            name: {"jaccard": round(s.jaccard, 4), "rmse_nm": round(s.rmse_nm, 2), "precision": round(s.precision, 4)}
+            name: {
+                "jaccard": round(s.jaccard, 4),
+                "rmse_nm": round(s.rmse_nm, 2),
+                "precision": round(s.precision, 4),
+            }
             for name, s in validate(network, data, _CARD_DENSITIES, 48, tolerance).items()
         }
         for tolerance in (50.0, 100.0)
@@ -102,7 +110,10 @@ def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Te
 
 
 def train(
-    recipe: Recipe, output: Path, device: torch.device, on_progress: Callable[[Progress], None] = lambda _: None
+    recipe: Recipe,
+    output: Path,
+    device: torch.device,
+    on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> ModelCard:
     """Train by a recipe and write the weights; they are written anew at every validation, so a kill costs little.
 
@@ -124,7 +135,7 @@ def train(
     if recipe.model.architecture == "livenet":
         arguments["width"] = recipe.model.width
     network = ARCHITECTURES[recipe.model.architecture](**arguments)  # type: ignore[arg-type]
-    network.to(device=device, memory_format=torch.channels_last)
+    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.calibrate(sample_batch(recipe.data, 256, generator)[0])
     average = AveragedModel(network, avg_fn=_moving_average(settings.weight_average), use_buffers=True)
     optimizer = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=1e-4)

@@ -4,8 +4,9 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-from stormlive_sim.emitters import Emitters
 from torch import Tensor
+
+from stormlive_sim.emitters import Emitters
 
 if TYPE_CHECKING:
     from stormlive_models.networks.livenet import Detections

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
+
 from stormlive_sim.errors import InputError, nearest_key_hint
 
 Range = tuple[float, float]

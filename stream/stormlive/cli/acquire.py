@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from stormlive_sim.errors import InputError
 
 from stormlive.cli import options
 from stormlive.cli.terminal import note
+from stormlive_sim.errors import InputError
 
 _SIMULATED_FRAMES = 500
 
@@ -34,7 +34,8 @@ def acquire(
         str, typer.Option("--size", metavar="WIDTHxHEIGHT", help="Sensor of the simulated camera.")
     ] = "64x64",
     roi: Annotated[
-        str | None, typer.Option("--roi", metavar="X,Y,WIDTH,HEIGHT", help="Region of the camera, in its pixels.")
+        str | None,
+        typer.Option("--roi", metavar="X,Y,WIDTH,HEIGHT", help="Region of the camera, in its pixels."),
     ] = None,
     headless: options.Headless = False,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Raw data, picture and record.")] = None,
@@ -54,14 +55,13 @@ def acquire(
     By default with a simulated camera inside the real Micro-Manager core; with --camera-movie it plays a recorded
     TIFF stack, with --config it is your microscope. The raw data is saved as NDTiff whatever happens to the picture.
     """
-    from stormlive_sim.camera import MovieCamera
-    from stormlive_sim.recording import Recording
-
     from stormlive.acquire.acquisition import AcquisitionSettings
     from stormlive.cli.cameras import demo_scene, movie_camera, simulated_camera
     from stormlive.cli.session import Session, run_session
     from stormlive.viewer.screen import has_display
     from stormlive.wire.messages import Calibration
+    from stormlive_sim.camera import MovieCamera
+    from stormlive_sim.recording import Recording
 
     if camera_movie is not None and config is not None:
         raise InputError("--camera-movie plays a movie and --config runs a microscope; give one of them")

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import typer
 from rich.logging import RichHandler
-from stormlive_sim.errors import InputError
 
 import stormlive
 from stormlive.cli import acquire, demo, models, reconstruct, serve, simulate, train
 from stormlive.cli.terminal import answers, console, show_error
+from stormlive_sim.errors import InputError
 
 app = typer.Typer(
     pretty_exceptions_enable=False,

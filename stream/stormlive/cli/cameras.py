@@ -3,14 +3,13 @@
 from functools import partial
 from pathlib import Path
 
+from stormlive.wire.messages import Calibration
 from stormlive_sim.blinking import Blinking
 from stormlive_sim.camera import Camera, MovieCamera
 from stormlive_sim.movie import SceneSettings
 from stormlive_sim.recording import Recording
 from stormlive_sim.sensor import emccd
 from stormlive_sim.simulated_camera import SimulatedCamera
-
-from stormlive.wire.messages import Calibration
 
 
 def demo_scene(shape: tuple[int, int], calibration: Calibration, seed: int) -> SceneSettings:

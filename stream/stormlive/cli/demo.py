@@ -30,8 +30,6 @@ def demo(
     Camera, Pycro-Manager acquisition, wire, network, live picture, files: the same path as with a microscope. It
     ends with a picture of widefield, super-resolved and truth side by side.
     """
-    from stormlive_sim.movie import Scene, truth_image
-
     from stormlive.acquire.acquisition import AcquisitionSettings
     from stormlive.cli.cameras import demo_scene, simulated_camera
     from stormlive.cli.session import Session, run_session
@@ -39,6 +37,7 @@ def demo(
     from stormlive.output.preview import Panel, write_side_by_side
     from stormlive.viewer.screen import has_display
     from stormlive.wire.messages import Calibration
+    from stormlive_sim.movie import Scene, truth_image
 
     calibration = Calibration(
         pixel_size_nm=pixel_size_nm,

@@ -10,7 +10,16 @@ def models() -> None:
     from stormlive_models.checkpoint import read_card
     from stormlive_models.zoo import DEFAULT, shipped
 
-    table = Table("name", "network", "pixel", "canvas", "PSF σ", "photons", "emitters/µm²", "Jaccard at 1 / 3 / 5 per µm²")
+    table = Table(
+        "name",
+        "network",
+        "pixel",
+        "canvas",
+        "PSF σ",
+        "photons",
+        "emitters/µm²",
+        "Jaccard at 1 / 3 / 5 per µm²",
+    )
     for name, path in shipped().items():
         card = read_card(path)
         data = card.training["data"]
@@ -19,7 +28,9 @@ def models() -> None:
             low, high = data[key]
             return f"{low:g}–{high:g}{unit}"
 
-        scores = next((v for k, v in card.metrics.items() if k.endswith("tolerance 100 nm")), {})
+        scores: dict[str, dict[str, float]] = next(
+            (v for k, v in card.metrics.items() if k.endswith("tolerance 100 nm")), {}
+        )
         jaccard = " / ".join(f"{scores[d]['jaccard']:.2f}" for d in ("1/um2", "3/um2", "5/um2") if d in scores)
         table.add_row(
             f"{name} (default)" if name == DEFAULT else name,
@@ -32,4 +43,6 @@ def models() -> None:
             jaccard,
         )
     answers.print(table)
-    answers.print("Jaccard index at a tolerance of 100 nm, 1000 photons, background 10 photons/px; from the models' cards.")
+    answers.print(
+        "Jaccard index at a tolerance of 100 nm, 1000 photons, background 10 photons/px; from the models' cards."
+    )

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from stormlive_sim.errors import InputError
 
 _CAMERA = "Camera calibration"
@@ -16,7 +17,11 @@ PixelSize = Annotated[
 Baseline = Annotated[
     float,
     typer.Option(
-        "--baseline-adu", min=0, max=65_535, rich_help_panel=_CAMERA, help="What the camera reads in the dark."
+        "--baseline-adu",
+        min=0,
+        max=65_535,
+        rich_help_panel=_CAMERA,
+        help="What the camera reads in the dark.",
     ),
 ]
 PhotonsPerAdu = Annotated[
@@ -30,7 +35,8 @@ PhotonsPerAdu = Annotated[
     ),
 ]
 Exposure = Annotated[
-    float, typer.Option("--exposure-ms", min=0.01, max=600_000, rich_help_panel=_CAMERA, help="Exposure of a frame.")
+    float,
+    typer.Option("--exposure-ms", min=0.01, max=600_000, rich_help_panel=_CAMERA, help="Exposure of a frame."),
 ]
 Model = Annotated[
     str,
@@ -44,7 +50,10 @@ Model = Annotated[
 Device = Annotated[
     str,
     typer.Option(
-        "--device", metavar="auto|cpu|cuda:N", rich_help_panel=_ENGINE, help="Where the network runs; auto: a GPU if any."
+        "--device",
+        metavar="auto|cpu|cuda:N",
+        rich_help_panel=_ENGINE,
+        help="Where the network runs; auto: a GPU if any.",
     ),
 ]
 Headless = Annotated[bool, typer.Option("--headless", help="Open no window, even where there is a screen.")]

@@ -14,10 +14,12 @@ _BLOCK = 32
 
 def reconstruct(
     movies: Annotated[
-        list[Path], typer.Argument(metavar="MOVIE…", help="TIFF stacks, in order, or one NDTiff dataset folder.")
+        list[Path],
+        typer.Argument(metavar="MOVIE…", help="TIFF stacks, in order, or one NDTiff dataset folder."),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="OUT.ome.tif", help="The image; a PNG preview goes beside it.")
+        Path,
+        typer.Option("--output", "-o", metavar="OUT.ome.tif", help="The image; a PNG preview goes beside it."),
     ],
     model: options.Model = "livenet",
     device: options.Device = "auto",
@@ -27,12 +29,11 @@ def reconstruct(
     exposure_ms: options.Exposure = options.DEFAULT_EXPOSURE_MS,
 ) -> None:
     """Reconstruct a recorded movie: the same engine as live, so the same frames give the same picture."""
-    from stormlive_sim.recording import Recording
-
     from stormlive.output.ome_tiff import write_image
     from stormlive.output.preview import write_preview
     from stormlive.server.engine import Engine
     from stormlive.wire.messages import Calibration
+    from stormlive_sim.recording import Recording
 
     options.check_can_write(output)
     calibration = Calibration(

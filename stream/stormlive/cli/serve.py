@@ -18,7 +18,9 @@ def serve(
     bind: Annotated[
         str,
         typer.Option(
-            "--bind", metavar="tcp://127.0.0.1:PORT", help="Where hooks connect; port 0 takes a free one. Loopback only."
+            "--bind",
+            metavar="tcp://127.0.0.1:PORT",
+            help="Where hooks connect; port 0 takes a free one. Loopback only.",
         ),
     ] = DEFAULT_ADDRESS,
     model: options.Model = "livenet",

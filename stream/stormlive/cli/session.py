@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from stormlive_sim.errors import InputError
-
 from stormlive.acquire.acquisition import AcquisitionSettings
 from stormlive.acquire.hook import HookReport
 from stormlive.acquire.process import AcquisitionProcess, AcquisitionReport, HookSettings
@@ -18,6 +16,7 @@ from stormlive.server.engine import check_pixel_size
 from stormlive.server.process import ServerProcess, ServerSettings
 from stormlive.wire.client import LiveClient
 from stormlive.wire.messages import Calibration
+from stormlive_sim.errors import InputError
 
 _FREE_PORT = "tcp://127.0.0.1:0"
 
@@ -71,7 +70,7 @@ def run_session(session: Session, out: Path) -> Outcome:
         check_pixel_size(welcome.model, welcome.model_pixel_size_nm, session.calibration.pixel_size_nm)
         hook = HookSettings(address=address, calibration=session.calibration, name=out.name or "run")
         acquisition = AcquisitionProcess(session.acquisition, hook=hook)
-        report = _show_window(acquisition, address) if session.window else _show_line(acquisition, client)
+        report = (_show_window if session.window else _follow)(acquisition, client)
     return _judge(report)
 
 
@@ -87,7 +86,8 @@ def _server(session: Session, out: Path) -> Iterator[str]:
         yield server.address
 
 
-def _show_line(acquisition: AcquisitionProcess, client: LiveClient) -> AcquisitionReport:
+def _follow(acquisition: AcquisitionProcess, client: LiveClient) -> AcquisitionReport:
+    """Run the acquisition to its end under a live status line."""
     with StatusLine() as line:
 
         def show(_progress: object) -> None:
@@ -100,7 +100,7 @@ def _show_line(acquisition: AcquisitionProcess, client: LiveClient) -> Acquisiti
         return report
 
 
-def _show_window(acquisition: AcquisitionProcess, address: str) -> AcquisitionReport:
+def _show_window(acquisition: AcquisitionProcess, client: LiveClient) -> AcquisitionReport:
     """Follow the acquisition in a thread, since the window needs the main one; it stays open at the end."""
     from stormlive.viewer.remote import RemoteView
     from stormlive.viewer.window import run_window
@@ -108,16 +108,16 @@ def _show_window(acquisition: AcquisitionProcess, address: str) -> AcquisitionRe
     outcome: list[AcquisitionReport] = []
 
     def follow() -> None:
-        report = acquisition.run()
+        report = _follow(acquisition, client)
         outcome.append(report)
         if report.hook is not None:
             note(f"{report.hook.sentence} Close the window to end.")
 
     follower = threading.Thread(target=follow, name="acquisition")
     follower.start()
-    view = RemoteView(address)
+    view = RemoteView(client.address)
     try:
-        run_window(view, f"stormlive – {address}")
+        run_window(view, f"stormlive – {client.address}")
     except KeyboardInterrupt:
         acquisition.stop()
     finally:

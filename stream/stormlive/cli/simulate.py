@@ -14,7 +14,8 @@ from stormlive.cli.terminal import frame_progress, note
 def simulate(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="MOVIE.tif", help="The movie, 16-bit TIFF.")],
     truth: Annotated[
-        Path, typer.Option("--truth", metavar="TRUTH.csv", help="Every emitter of every frame (ThunderSTORM table).")
+        Path,
+        typer.Option("--truth", metavar="TRUTH.csv", help="Every emitter of every frame (ThunderSTORM table)."),
     ],
     frames: Annotated[int, typer.Option("--frames", min=1, max=10_000_000, help="Number of frames.")] = 1000,
     size: Annotated[str, typer.Option("--size", metavar="WIDTHxHEIGHT", help="Frame size in pixels.")] = "64x64",
@@ -25,7 +26,8 @@ def simulate(
         float, typer.Option("--density", min=0, max=50, help="Emitters per µm² that are on at any moment.")
     ] = 1.0,
     photons: Annotated[
-        float, typer.Option("--photons", min=1, max=1e6, help="Mean photons of an emitter that is on a whole frame.")
+        float,
+        typer.Option("--photons", min=1, max=1e6, help="Mean photons of an emitter that is on a whole frame."),
     ] = 1500.0,
     background: Annotated[
         float, typer.Option("--background", min=0, max=1e5, help="Background photons per pixel and frame.")
@@ -34,7 +36,8 @@ def simulate(
         float, typer.Option("--psf-sigma-nm", min=20, max=1000, help="Width of the Gaussian PSF.")
     ] = 115.0,
     camera: Annotated[
-        Literal["emccd", "scmos"], typer.Option("--camera", help="Noise of the camera: excess factor 2, or read noise.")
+        Literal["emccd", "scmos"],
+        typer.Option("--camera", help="Noise of the camera: excess factor 2, or read noise."),
     ] = "emccd",
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same movie.")] = 0,
     pixel_size_nm: options.PixelSize = options.DEFAULT_PIXEL_SIZE_NM,

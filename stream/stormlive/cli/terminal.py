@@ -1,7 +1,14 @@
 """What the commands show: one console, one form of error, one form of progress."""
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 # What is said on the way goes to stderr; stdout is for what a command was asked to tell.
 console = Console(stderr=True, highlight=False)

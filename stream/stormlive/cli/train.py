@@ -4,7 +4,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from stormlive.cli import options
 from stormlive.cli.terminal import console, note
@@ -20,11 +27,10 @@ def train(
     The weights are written anew at every validation: stop with Ctrl-C whenever they are good enough. The recipe of
     the shipped model is models/stormlive_models/training/recipes/livenet.toml in the source.
     """
+    from stormlive.server.engine import select_device
     from stormlive_models.training.loop import Progress as Step
     from stormlive_models.training.loop import train as run_training
     from stormlive_models.training.recipe import read_recipe
-
-    from stormlive.server.engine import select_device
 
     settings = read_recipe(recipe)
     options.check_can_write(output)

@@ -96,9 +96,7 @@ def prepare_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(
-            f"cannot create the folder {folder}: {error.strerror or error}; choose another"
-        ) from error
+        raise InputError(f"cannot create the folder {folder}: {error.strerror or error}; choose another") from error
 
 
 def write_run(
@@ -129,9 +127,7 @@ def write_run(
     run.json comes last: a folder that has it has everything that it names.
     """
     if canvas.shape != tuple(upsampling * side for side in widefield.shape):
-        raise ValueError(
-            f"expected a canvas {upsampling} times the widefield {widefield.shape}, got {canvas.shape}"
-        )
+        raise ValueError(f"expected a canvas {upsampling} times the widefield {widefield.shape}, got {canvas.shape}")
     prepare_folder(folder)
     pixel_size_nm = camera.pixel_size_nm / upsampling
     superres_path, widefield_path = folder / _SUPERRES_FILE, folder / _WIDEFIELD_FILE
@@ -163,9 +159,7 @@ def write_run(
             sum=float(canvas.sum(dtype=np.float64)),
         ),
         versions=installed_versions(),
-        files=[
-            FileRecord(name=path.relative_to(folder).as_posix(), bytes=path.stat().st_size) for path in paths
-        ],
+        files=[FileRecord(name=path.relative_to(folder).as_posix(), bytes=path.stat().st_size) for path in paths],
     )
     write_record(run_path, record)
     return [*paths, run_path]
@@ -185,9 +179,7 @@ def read_record(path: Path) -> RunRecord:
     try:
         return msgspec.json.decode(file.read_bytes(), type=RunRecord)
     except OSError as error:
-        raise InputError(
-            f"cannot read {file}: {error.strerror or error}; give the folder of a finished run"
-        ) from error
+        raise InputError(f"cannot read {file}: {error.strerror or error}; give the folder of a finished run") from error
     except msgspec.DecodeError as error:
         raise InputError(
             f"{file} is not a record of a run that this version understands: {error}; "

@@ -31,9 +31,7 @@ _STRIP_BYTES = 1 << 20
 _ZLIB_LEVEL = 4
 
 
-def write_image(
-    path: Path, image: NDArray[np.float32], pixel_size_nm: float, *, name: str, description: str
-) -> None:
+def write_image(path: Path, image: NDArray[np.float32], pixel_size_nm: float, *, name: str, description: str) -> None:
     """Write a float32 image (Y, X) as a zlib-compressed OME-TIFF with its pixel size.
 
     The array is compressed strip by strip and never copied whole, if it is contiguous. Files over 4 GB become
@@ -42,9 +40,7 @@ def write_image(
     if image.ndim != 2 or image.size == 0 or image.dtype != np.float32:
         raise InputError(f"{path}: expected a float32 image of shape (Y, X), got {image.dtype} {image.shape}")
     if not (np.isfinite(pixel_size_nm) and pixel_size_nm > 0):
-        raise InputError(
-            f"{path}: expected a pixel size in nm above 0, got {pixel_size_nm}; give --pixel-size-nm"
-        )
+        raise InputError(f"{path}: expected a pixel size in nm above 0, got {pixel_size_nm}; give --pixel-size-nm")
     pixels_per_cm = _NM_PER_CM / pixel_size_nm
     size_um = float(pixel_size_nm) / 1e3
     with (
@@ -89,9 +85,7 @@ def read_image(path: Path) -> tuple[NDArray[np.float32], float]:
     if image.ndim != 2 or image.dtype.kind not in "uif":
         raise InputError(f"{path}: expected one grey image (Y, X), got {image.dtype} {image.shape}")
     if sizes_nm is None or not min(sizes_nm) > 0:
-        raise InputError(
-            f"{path}: says nothing about its pixel size; set it in ImageJ (Image > Properties) and save"
-        )
+        raise InputError(f"{path}: says nothing about its pixel size; set it in ImageJ (Image > Properties) and save")
     x_nm, y_nm = sizes_nm
     if abs(x_nm - y_nm) > 1e-3 * x_nm:
         raise InputError(f"{path}: expected square pixels, got {x_nm:g} nm x {y_nm:g} nm")

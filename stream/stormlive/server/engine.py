@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from stormlive_models.checkpoint import ModelCard, file_sha256, load_model
-from stormlive_models.zoo import DEFAULT, find_model
-from stormlive_sim.errors import InputError
 from torch.nn import functional
 
 from stormlive.wire.messages import Calibration
+from stormlive_models.checkpoint import ModelCard, file_sha256, load_model
+from stormlive_models.zoo import DEFAULT, find_model
+from stormlive_sim.errors import InputError
 
 _PIXEL_SIZE_TOLERANCE = 0.1
 _BATCH_PIXELS = 2**18

@@ -1,9 +1,9 @@
 """What a finished run leaves on disk."""
 
 from pathlib import Path
-from typing import Any
 
 from stormlive.output.manifest import RUN_FILE, CameraRecord, ModelRecord, write_run
+from stormlive.server import protocols
 from stormlive.server.engine import Engine, Reconstruction
 from stormlive.server.protocols import FinishedRun
 
@@ -26,7 +26,7 @@ class RunWriter:
         self._out = out
         self._folder_per_run = folder_per_run
 
-    def __call__(self, run: FinishedRun, reconstruction: Any) -> str:
+    def __call__(self, run: FinishedRun, reconstruction: protocols.Reconstruction) -> str:
         """Write image, preview and record, and return the folder."""
         if not isinstance(reconstruction, Reconstruction):
             raise TypeError(f"expected this engine's Reconstruction, got {type(reconstruction).__name__}")
@@ -48,7 +48,11 @@ class RunWriter:
             model=ModelRecord(
                 name=card.name,
                 weights_sha256=self._engine.weights_sha256,
-                card={"architecture": card.architecture, "arguments": card.arguments, "trained": card.trained},
+                card={
+                    "architecture": card.architecture,
+                    "arguments": card.arguments,
+                    "trained": card.trained,
+                },
             ),
             device=self._engine.device,
             frames={**run.ledger.as_dict(), "repaired_pixels": reconstruction.repaired_pixels},
@@ -64,7 +68,7 @@ class RunWriter:
         return str(folder)
 
     def _own_folder(self, name: str) -> Path:
-        """Return a folder in which no run lies yet: name, name-2, name-3, …"""
+        """Return a folder in which no run lies yet, counting up: name, name-2, name-3."""
         folder, number = self._out / name, 1
         while (folder / RUN_FILE).exists():
             number += 1

@@ -1,5 +1,6 @@
 """The server in a process of its own, so that the camera, the network and the window never wait for each other."""
 
+import contextlib
 import multiprocessing
 import signal
 import threading
@@ -122,10 +123,8 @@ def _run(settings: ServerSettings, pipe: Connection) -> None:
     stop = threading.Event()
 
     def watch() -> None:
-        try:
+        with contextlib.suppress(EOFError, OSError):  # the parent is gone: finish what there is
             pipe.recv()
-        except (EOFError, OSError):
-            pass  # the parent is gone: finish what there is
         stop.set()
 
     threading.Thread(target=watch, name="parent", daemon=True).start()

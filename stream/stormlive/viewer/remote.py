@@ -54,9 +54,7 @@ class RemoteView:
         header = canvas[0]
         return LiveView(
             widefield=Picture(pixels=widefield[1], pixel_size_nm=pixel_nm),
-            superres=Picture(
-                pixels=canvas[1], pixel_size_nm=size_nm, x_nm=header.x * size_nm, y_nm=header.y * size_nm
-            ),
+            superres=Picture(pixels=canvas[1], pixel_size_nm=size_nm, x_nm=header.x * size_nm, y_nm=header.y * size_nm),
             field_nm=(height * pixel_nm, width * pixel_nm),
             status=text,
         )

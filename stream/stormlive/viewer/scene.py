@@ -38,9 +38,7 @@ class LiveScene:
     """A vispy canvas that shows a `LiveView`; it works in a window and without a screen."""
 
     def __init__(self, title: str, size: tuple[int, int] = (1240, 700)) -> None:
-        self.canvas = scene.SceneCanvas(
-            title=title, size=size, bgcolor=_BACKGROUND, keys=None, dpi=_DPI, show=False
-        )
+        self.canvas = scene.SceneCanvas(title=title, size=size, bgcolor=_BACKGROUND, keys=None, dpi=_DPI, show=False)
         self._panes = (
             _Pane(self.canvas, "Widefield", WIDEFIELD_COLORMAP),
             _Pane(self.canvas, "Super-resolved", SUPERRES_COLORMAP),
@@ -112,9 +110,7 @@ class _Pane:
 
     def __init__(self, canvas: scene.SceneCanvas, title: str, colormap: str) -> None:
         self.camera = scene.cameras.PanZoomCamera(aspect=1, flip=(False, True, False))
-        self._box = scene.widgets.ViewBox(
-            camera=self.camera, parent=canvas.scene, bgcolor="black", border_width=0
-        )
+        self._box = scene.widgets.ViewBox(camera=self.camera, parent=canvas.scene, bgcolor="black", border_width=0)
         # The format is named so that the card works out contrast and colours; by default vispy does, here.
         self._image = Image(
             np.zeros((1, 1), np.float32),
@@ -141,9 +137,7 @@ class _Pane:
     def show(self, picture: Picture, nm_per_screen_px: float) -> None:
         pixels, size_nm = picture.pixels, picture.pixel_size_nm
         # A pixel of the screen shows one value of the texture: without the sum, the others would be lost.
-        factor = max(
-            math.ceil(nm_per_screen_px / size_nm - 1e-6), math.ceil(max(pixels.shape) / _MOST_TEXTURE_PX), 1
-        )
+        factor = max(math.ceil(nm_per_screen_px / size_nm - 1e-6), math.ceil(max(pixels.shape) / _MOST_TEXTURE_PX), 1)
         pooled = sum_pool(pixels, factor)
         self._image.set_data(pooled)
         self._image.clim = auto_contrast(pooled)

@@ -38,17 +38,13 @@ def require_qt() -> None:
             _load_xcb_plugin()
     except (ImportError, OSError) as error:
         reason = " ".join(str(error).split())
-        advice = (
-            f"on Debian: apt install {DEBIAN_PACKAGES}" if sys.platform == "linux" else "pip install PySide6"
-        )
+        advice = f"on Debian: apt install {DEBIAN_PACKAGES}" if sys.platform == "linux" else "pip install PySide6"
         raise InputError(f"cannot open a window: {reason}; {advice}; or use --headless") from error
 
 
 def _qt_talks_to_x() -> bool:
     chosen = os.environ.get("QT_QPA_PLATFORM", "").split(":")[0]
-    return sys.platform == "linux" and (
-        chosen == "xcb" or (not chosen and not os.environ.get("WAYLAND_DISPLAY"))
-    )
+    return sys.platform == "linux" and (chosen == "xcb" or (not chosen and not os.environ.get("WAYLAND_DISPLAY")))
 
 
 def _load_xcb_plugin() -> None:

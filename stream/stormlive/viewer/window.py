@@ -6,9 +6,7 @@ from stormlive.viewer.screen import require_qt
 from stormlive.viewer.view import Fetch
 
 
-def run_window(
-    fetch: Fetch, title: str, interval_ms: int = 100, *, stop: threading.Event | None = None
-) -> None:
+def run_window(fetch: Fetch, title: str, interval_ms: int = 100, *, stop: threading.Event | None = None) -> None:
     """Open the window and return when it is closed, by its user, by Ctrl+C or by setting `stop`.
 
     Must be called from the main thread, as Qt demands. Raises what `fetch` raised, once the window is closed,

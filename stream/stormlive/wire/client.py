@@ -44,8 +44,9 @@ class LiveClient:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._sockets: list[zmq.Socket[bytes]] = []
         try:
-            self.welcome = self._greet(loopback_address(address))
-            base = loopback_address(address).rpartition(":")[0]
+            self.address = loopback_address(address)
+            self.welcome = self._greet(self.address)
+            base = self.address.rpartition(":")[0]
             self._views = connect_dealer(
                 self._context, f"{base}:{self.welcome.view_port}", max_part_bytes=_MOST_PIXEL_BYTES
             )
@@ -64,16 +65,12 @@ class LiveClient:
             raise ConnectionError(f"no answer from {address}: is stormlive serve running there?")
         answer = self._answer(dealer, deadline)
         if answer is None:
-            raise ConnectionError(
-                f"no answer from {address} within {self._timeout_s:g} s; is the server hung?"
-            )
+            raise ConnectionError(f"no answer from {address} within {self._timeout_s:g} s; is the server hung?")
         message = answer[0]
         if isinstance(message, messages.Error):
             raise InputError(message.message)
         if not isinstance(message, Welcome):
-            raise InputError(
-                f"{address} answered HELLO with {type(message).__name__}; is it a stormlive server?"
-            )
+            raise InputError(f"{address} answered HELLO with {type(message).__name__}; is it a stormlive server?")
         check_version(message.version)
         self._sockets.remove(dealer)
         dealer.close()
@@ -124,9 +121,7 @@ class LiveClient:
         x, y, w, h = rectangle
         request = View(request=self._request, picture=picture, level=level, x=x, y=y, w=w, h=h)
         deadline = time.monotonic() + self._timeout_s
-        if not self._views.poll(int(self._timeout_s * 1000), zmq.POLLOUT) or not send(
-            self._views, [encode(request)]
-        ):
+        if not self._views.poll(int(self._timeout_s * 1000), zmq.POLLOUT) or not send(self._views, [encode(request)]):
             raise ConnectionError("the server does not answer any more")
         while (answer := self._answer(self._views, deadline)) is not None:
             message, pixels = answer
