@@ -86,13 +86,17 @@ def acquire(
     exposure_ms: float,
     out: Path | None,
     address: str | None,
+    outbox_mb: float = 256,
     on_progress: Callable[[AcquisitionProgress, int], None] | None = None,
 ) -> AcquisitionReport:
     """Acquire in a process of its own; `on_progress` also gets its process id."""
     calibration = Calibration(pixel_size_nm=100, baseline_adu=100, photons_per_adu=0.5, exposure_ms=exposure_ms)
+    hook = None
+    if address is not None:
+        hook = HookSettings(address=address, calibration=calibration, name="benchmark", outbox_mb=outbox_mb)
     process = AcquisitionProcess(
         AcquisitionSettings(n_frames=n_frames, exposure_ms=exposure_ms, camera=partial(RingCamera, side), out=out),
-        hook=None if address is None else HookSettings(address=address, calibration=calibration, name="benchmark"),
+        hook=hook,
     )
 
     def tell(progress: AcquisitionProgress) -> None:

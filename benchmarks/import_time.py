@@ -7,7 +7,10 @@ import sys
 from _report import report
 
 ROUNDS = 9
-_TIMED = "import time; {first}t = time.perf_counter(); import stormlive; stormlive.StreamHook; print(time.perf_counter() - t)"
+_TIMED = (
+    "import time; {first}t = time.perf_counter(); import stormlive; stormlive.StreamHook; "
+    "print(time.perf_counter() - t)"
+)
 
 
 def main() -> None:

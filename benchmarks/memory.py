@@ -10,6 +10,7 @@ from _rig import acquire, livenet_server
 
 from stormlive.acquire.acquisition import AcquisitionProgress
 
+Sample = tuple[str, int, float, float]
 POINTS = (0.05, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -23,13 +24,14 @@ def main() -> None:
     accounts = {}
     for saving in (False, True):
         with tempfile.TemporaryDirectory() as folder, livenet_server(Path(folder) / "server") as server:
-            samples: list[tuple[int, float, float]] = []
+            samples: list[Sample] = []
 
             def sample(
-                progress: AcquisitionProgress, pid: int, server_pid: int = server.pid, kept: list = samples
+                progress: AcquisitionProgress, pid: int, server_pid: int = server.pid, kept: list[Sample] = samples
             ) -> None:
-                if progress.phase == "acquiring":
-                    kept.append((progress.seen, _mib(pid), _mib(server_pid)))
+                # While the hook drains, the count of frames stands still: its row is the last.
+                if progress.seen and psutil.pid_exists(pid):
+                    kept.append((progress.phase, progress.seen, _mib(pid), _mib(server_pid)))
 
             answer = acquire(
                 side=options.side,
@@ -37,20 +39,27 @@ def main() -> None:
                 exposure_ms=options.exposure_ms,
                 out=Path(folder) / "raw" if saving else None,
                 address=server.address,
+                outbox_mb=64,  # a backlog that drains within minutes even on a slow machine
                 on_progress=sample,
             )
         accounts["saving" if saving else "not saving"] = answer.hook.sentence
         for point in POINTS:
-            seen, acquiring, serving = min(samples, key=lambda s: abs(s[0] - point * options.frames))
-            rows.append(
-                {
-                    "saving": "NDTiff" if saving else "nothing",
-                    "frames": seen,
-                    "acquisition MiB": acquiring,
-                    "server MiB": serving,
-                }
-            )
+            acquiring = [sample for sample in samples if sample[0] == "acquiring"]
+            rows.append(_row(saving, min(acquiring, key=lambda s: abs(s[1] - point * options.frames))))
+        rows.append(_row(saving, samples[-1]))
+        print(f"saving {saving}: {answer.hook.sentence}")
     report("memory", rows, {**vars(options), "accounts": accounts})
+
+
+def _row(saving: bool, sample: Sample) -> dict[str, object]:
+    phase, seen, acquiring, serving = sample
+    return {
+        "saving": "NDTiff" if saving else "nothing",
+        "phase": phase,
+        "frames": seen,
+        "acquisition MiB": acquiring,
+        "server MiB": serving,
+    }
 
 
 def _mib(pid: int) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import torch
 from _report import report
+
 from stormlive_models.training.loop import train
 from stormlive_models.training.recipe import read_recipe
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import mm_test_adapters
 import pytest
+
 from stormlive.output.manifest import read_record
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]

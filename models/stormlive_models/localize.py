@@ -1,21 +1,75 @@
 """From livenet's maps to a table of localizations."""
 
+from dataclasses import dataclass, fields
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stormlive_models.networks.livenet import Detections
+from stormlive_models.networks.livenet import Detections, LiveNet
 from stormlive_sim.emitters import Emitters
 
 _MERGE_PX = 0.6
+_WHOLE = (slice(None), slice(None))
 
 
-def localizations(found: Detections, pixel_size_nm: float, *, threshold: float = 0.5) -> Emitters:
+@dataclass(frozen=True, kw_only=True)
+class Localizations:
+    """A table of localizations, one row each time an emitter is found in a frame.
+
+    Attributes
+    ----------
+    frame : Tensor
+        int64 (N,), 0-based frame number.
+    x_nm, y_nm : Tensor
+        float32 (N,), position in nm; the origin is the outer corner of the first pixel, x along columns.
+    photons : Tensor
+        float32 (N,), photons of this emitter in this frame.
+    sigma_x_nm, sigma_y_nm : Tensor
+        float32 (N,), standard deviation of the position as the network predicts it.
+    probability : Tensor
+        float32 (N,), that there is an emitter, 0 to 1.
+    """
+
+    frame: Tensor
+    x_nm: Tensor
+    y_nm: Tensor
+    photons: Tensor
+    sigma_x_nm: Tensor
+    sigma_y_nm: Tensor
+    probability: Tensor
+
+    def __len__(self) -> int:
+        return self.frame.shape[0]
+
+    def emitters(self) -> Emitters:
+        """Return what can be compared with a truth."""
+        return Emitters(frame=self.frame, x_nm=self.x_nm, y_nm=self.y_nm, photons=self.photons)
+
+    @staticmethod
+    def in_frame_order(tables: "list[Localizations]") -> "Localizations":
+        """Return one table of all rows; those of one frame keep the order of `tables`."""
+        if len(tables) == 1:
+            return tables[0]
+        order = torch.cat([table.frame for table in tables]).argsort(stable=True)
+        names = [field.name for field in fields(Localizations)]
+        return Localizations(**{name: torch.cat([getattr(t, name) for t in tables])[order] for name in names})
+
+
+def localizations(
+    found: Detections,
+    pixel_size_nm: float,
+    *,
+    threshold: float = 0.5,
+    within: tuple[slice, slice] = _WHOLE,
+    corner_px: tuple[int, int] = (0, 0),
+) -> Localizations:
     """Return one row per emitter found.
 
     Neighbouring pixels may share one emitter, each with a part of its probability. A pixel stands for an emitter
     when no neighbour of higher probability points to the same place (within 0.6 pixels), and the probabilities of
-    those that do sum to at least `threshold`; position and photons are their weighted mean.
+    those that do sum to at least `threshold`. Position and photons are their weighted mean, the uncertainty is the
+    standard deviation of their mixture.
 
     Parameters
     ----------
@@ -25,41 +79,68 @@ def localizations(found: Detections, pixel_size_nm: float, *, threshold: float =
         Camera pixel.
     threshold : float
         Least summed probability.
+    within : tuple of slices
+        (rows, columns): only emitters for which a pixel in there stands are returned.
+    corner_px : tuple of int
+        (row, column) of the first pixel in the frame.
 
     Returns
     -------
-    Emitters
-        `frame` is the index in the batch.
+    Localizations
+        `frame` is the index in the batch; rows lie in the order of frames, then of pixels.
     """
     p = torch.sigmoid(found.logit)
-    stacked = torch.stack((p, found.x_px, found.y_px, found.log_photons.exp()), 1)
+    photons = found.log_photons.exp()
+    variance_x, variance_y = found.sigma_x_px.square(), found.sigma_y_px.square()
+    stacked = torch.stack((p, found.x_px, found.y_px, photons, variance_x, variance_y), 1)
     padded = functional.pad(stacked, (1, 1, 1, 1))
     height, width = p.shape[1:]
-    total, weighted, is_peak = (
-        torch.zeros_like(p),
-        torch.zeros_like(stacked[:, 1:]),
-        torch.ones_like(p).bool(),
-    )
+    total, sums = torch.zeros_like(p), torch.zeros_like(stacked[:, 1:])
+    is_peak = torch.ones_like(p).bool()
     for row in range(3):
         for column in range(3):
             near = padded[:, :, row : row + height, column : column + width]
-            apart = (near[:, 1] - found.x_px).square() + (near[:, 2] - found.y_px).square()
-            same = apart < _MERGE_PX**2
-            total += near[:, 0] * same
-            weighted += near[:, 1:] * (near[:, :1] * same[:, None])
+            # Differences, because squares of positions in a large frame would cost float32 the last digits.
+            dx, dy = near[:, 1] - found.x_px, near[:, 2] - found.y_px
+            same = dx.square() + dy.square() < _MERGE_PX**2
+            weight = near[:, 0] * same
+            total += weight
+            moments = (dx, dy, near[:, 3], near[:, 4] + dx.square(), near[:, 5] + dy.square())
+            sums += torch.stack(moments, 1) * weight[:, None]
             # Of two equal neighbours the first in reading order stands for both.
             first = (row, column) < (1, 1)
             is_peak &= ~same | (near[:, 0] < p if first else near[:, 0] <= p)
-    peak = is_peak & (total >= threshold)
-    frame = peak.nonzero()[:, 0]
-    x, y, photons = (weighted[:, i][peak] / total[peak] for i in range(3))
-    return Emitters(frame=frame, x_nm=x * pixel_size_nm, y_nm=y * pixel_size_nm, photons=photons)
+    peak = torch.zeros_like(is_peak)
+    own = (..., *within)
+    peak[own] = is_peak[own] & (total[own] >= threshold)
+    dx, dy, brightness, square_x, square_y = (sums[:, i][peak] / total[peak] for i in range(5))
+    top, left = corner_px
+    return Localizations(
+        frame=peak.nonzero()[:, 0],
+        x_nm=(found.x_px[peak] + dx + left) * pixel_size_nm,
+        y_nm=(found.y_px[peak] + dy + top) * pixel_size_nm,
+        photons=brightness,
+        sigma_x_nm=(square_x - dx.square()).sqrt() * pixel_size_nm,
+        sigma_y_nm=(square_y - dy.square()).sqrt() * pixel_size_nm,
+        probability=total[peak].clamp_max(1),
+    )
 
 
 @torch.no_grad()
 def localize(network: torch.nn.Module, photons: Tensor, pixel_size_nm: float) -> Emitters:
-    """Return the localizations of frames (B, Y, X) in photons by a network with detection heads."""
+    """Return the localizations of frames (B, Y, X) in photons, to be scored; the network has detection heads."""
     found = network(photons)
     if not isinstance(found, Detections):
         raise TypeError(f"expected a network with detection heads, got {type(network).__name__}")
-    return localizations(found, pixel_size_nm)
+    return localizations(found, pixel_size_nm).emitters()
+
+
+@torch.no_grad()
+def add_and_localize(network: LiveNet, photons: Tensor, canvas: Tensor, pixel_size_nm: float) -> Localizations:
+    """Add frames (B, Y, X) to `canvas` as `network.add_increment` does, and return what the same pass localizes."""
+    tables = []
+    for tile in network.tiles(photons):
+        network.render(tile, canvas)
+        corner = (tile.row, tile.column)
+        tables.append(localizations(tile.found, pixel_size_nm, within=tile.core, corner_px=corner))
+    return Localizations.in_frame_order(tables)

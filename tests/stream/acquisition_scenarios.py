@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormlive.acquire import engine_run
+from stormlive.acquire import process as process_module
 from stormlive.acquire.acquisition import AcquisitionProgress, AcquisitionSettings, HookSettings
 from stormlive.acquire.core import open_core
 from stormlive.acquire.micromanager import acquire
@@ -21,6 +22,14 @@ from stormlive_sim.errors import InputError
 from stormlive_sim.recording import Recording, write_movie
 
 CALIBRATION = Calibration(pixel_size_nm=100, baseline_adu=100, photons_per_adu=0.5, exposure_ms=2)
+
+
+DEMO_CAMERA = """Device,DHub,DemoCamera,DHub
+Device,Cam1,DemoCamera,DCam
+Parent,Cam1,DHub
+Property,Core,Initialize,1
+Property,Core,Camera,Cam1
+"""
 
 
 def pattern(frame: int, shape: tuple[int, int]) -> NDArray[np.uint16]:
@@ -48,9 +57,7 @@ class PatternCamera:
 
 
 def settings(folder: Path, **changes: object) -> AcquisitionSettings:
-    return AcquisitionSettings(
-        **{"n_frames": 60, "exposure_ms": 2, "camera": PatternCamera, "out": folder, **changes}
-    )
+    return AcquisitionSettings(**{"n_frames": 60, "exposure_ms": 2, "camera": PatternCamera, "out": folder, **changes})
 
 
 def frames_of(path: Path) -> NDArray:
@@ -70,9 +77,7 @@ def failure(asked: AcquisitionSettings, **options: object) -> dict:
             "cause": repr(error.__cause__),
             "seconds": time.monotonic() - started,
             "saved": getattr(getattr(error, "result", None), "saved", 0),
-            "readable": sum(
-                len(frames_of(folder)) for folder in [*asked.out.glob("raw_*")] if any(folder.iterdir())
-            )
+            "readable": sum(len(frames_of(folder)) for folder in [*asked.out.glob("raw_*")] if any(folder.iterdir()))
             if asked.out
             else 0,
             "stuck": getattr(error, "stuck", False),
@@ -101,21 +106,24 @@ def movie(folder: Path) -> dict:
     """Play a movie: whole, in part, binned; saved and seen by a hook."""
     frames = np.random.default_rng(3).integers(0, 65536, (80, 34, 50)).astype(np.uint16)
     write_movie(folder / "movie.tif", frames, pixel_size_nm=100)
+    write_movie(folder / "8bit.tif", frames.astype(np.uint8), pixel_size_nm=100)
     binned = frames.reshape(80, 17, 2, 25, 2).sum((2, 4), dtype=np.int64).clip(0, 65535)
     cases = {
         "full": ({}, frames),
         "region": ({"roi": (7, 3, 20, 25)}, frames[:, 3:28, 7:27]),
         "binned": ({"binning": 2}, binned),
+        "8 bit": ({"camera": lambda: MovieCamera(coarse)}, frames.astype(np.uint8)),
         "binned region": ({"binning": 2, "roi": (4, 1, 16, 12)}, binned[:, 1:13, 4:20]),
     }
     answer = {}
-    with Recording.open(folder / "movie.tif") as recording:
+    with Recording.open(folder / "movie.tif") as recording, Recording.open(folder / "8bit.tif") as coarse:
         for name, (changes, expected) in cases.items():
             kept = Kept()
             progress: list[AcquisitionProgress] = []
             result = acquire(
                 settings(
-                    folder, n_frames=80, camera=lambda: MovieCamera(recording), pixel_size_nm=108, **changes
+                    folder,
+                    **{"n_frames": 80, "camera": lambda: MovieCamera(recording), "pixel_size_nm": 108, **changes},
                 ),
                 make_hook=kept.open,
                 on_progress=progress.append,
@@ -128,7 +136,8 @@ def movie(folder: Path) -> dict:
                 "dataset": kept.dataset == result.dataset,
                 "pixel size": sorted({metadata["PixelSize_um"] for metadata in kept.metadata}),
                 "rate": result.frames_per_s,
-                "progress": [p.seen for p in progress] == sorted(p.seen for p in progress),
+                "progress": [p.seen for p in progress] == sorted(p.seen for p in progress)
+                and progress[-1].seen == progress[-1].saved == 80,
             }
     return answer
 
@@ -152,15 +161,10 @@ def plain(folder: Path) -> dict:
     unhooked = acquire(settings(folder))
     unsaved = acquire(settings(folder, out=None))
     demo = folder / "demo.cfg"
-    demo.write_text(
-        "Device,DHub,DemoCamera,DHub\nDevice,Cam1,DemoCamera,DCam\nParent,Cam1,DHub\n"
-        "Property,Core,Initialize,1\nProperty,Core,Camera,Cam1\n"
-    )
+    demo.write_text(DEMO_CAMERA)
     own = acquire(settings(folder, camera=None, mm_config=demo, roi=(0, 0, 32, 16)))
     return {
-        "unhooked": bool(
-            np.array_equal(frames_of(unhooked.dataset), [pattern(i, (48, 64)) for i in range(60)])
-        ),
+        "unhooked": bool(np.array_equal(frames_of(unhooked.dataset), [pattern(i, (48, 64)) for i in range(60)])),
         "unsaved": [unsaved.seen, unsaved.saved, unsaved.dataset],
         "own": frames_of(own.dataset).shape,
         "rates": [unhooked.frames_per_s, unsaved.frames_per_s],
@@ -177,6 +181,7 @@ def bad_settings(folder: Path) -> dict:
 
     (folder / "no_adapter.cfg").write_text("Device,Camera,NoSuchAdapter,DCam\nProperty,Core,Initialize,1\n")
     (folder / "no_camera.cfg").write_text("Property,Core,Initialize,1\n")
+    (folder / "colour.cfg").write_text(DEMO_CAMERA + "Property,Cam1,PixelType,32bitRGB\n")
     own = {"camera": None}
     cases = {
         "roi": {"roi": (60, 0, 10, 10)},
@@ -187,6 +192,7 @@ def bad_settings(folder: Path) -> dict:
         "no config": {**own, "mm_config": folder / "absent.cfg"},
         "no adapter": {**own, "mm_config": folder / "no_adapter.cfg"},
         "no camera": {**own, "mm_config": folder / "no_camera.cfg"},
+        "colour": {**own, "mm_config": folder / "colour.cfg"},
         "no mm dir": {**own, "mm_config": folder / "no_camera.cfg", "mm_dir": folder / "absent"},
     }
     answer = {name: failure(settings(folder, out=None, **changes)) for name, changes in cases.items()}
@@ -205,9 +211,7 @@ def simulator_error(folder: Path) -> dict:
 def slow_hook(folder: Path) -> dict:
     """Let the hook be slower than the camera until the core's buffer overflows."""
     return failure(
-        settings(
-            folder, n_frames=3000, exposure_ms=1, camera=partial(PatternCamera, shape=(512, 512)), buffer_mb=4
-        ),
+        settings(folder, n_frames=3000, exposure_ms=1, camera=partial(PatternCamera, shape=(512, 512)), buffer_mb=4),
         make_hook=lambda dataset: lambda image, metadata: time.sleep(0.02),
     )
 
@@ -249,13 +253,18 @@ def full_disk(folder: Path) -> dict:
 
 
 def stop(folder: Path) -> dict:
-    """Stop early, from another thread, in the middle and before the first frame."""
+    """Stop early: once frames come, and while the engine still takes in its many events."""
     answer = {}
-    # Of many frames the events take a while to get into the engine.
-    for name, seconds, n_frames in (("middle", 1.0, 5000), ("at once", 0.0, 100_000)):
+    for name, least, n_frames in (("middle", 1, 5000), ("at once", 0, 100_000)):
         event = threading.Event()
-        threading.Timer(seconds, event.set).start()
-        result = acquire(settings(folder / name, n_frames=n_frames), stop=event)
+        if not least:
+            event.set()
+
+        def tell(progress: AcquisitionProgress, event: threading.Event = event, least: int = least) -> None:
+            if progress.saved >= least:
+                event.set()
+
+        result = acquire(settings(folder / name, n_frames=n_frames), stop=event, on_progress=tell)
         saved = frames_of(result.dataset) if result.saved else np.empty((0, 48, 64))
         expected = np.array([pattern(i, (48, 64)) for i in range(len(saved))]).reshape(saved.shape)
         answer[name] = [result.stopped, result.seen == result.saved == len(saved), len(saved)]
@@ -288,6 +297,12 @@ def crashing_camera() -> PatternCamera:
     os.abort()
 
 
+def sleeping_camera() -> PatternCamera:
+    """Never come back."""
+    threading.Event().wait()
+    raise AssertionError
+
+
 def process(folder: Path) -> dict:
     """Run in a child process, without a hook: well, failing, crashing."""
     answer = {}
@@ -295,7 +310,10 @@ def process(folder: Path) -> dict:
         ("good", chatty_camera),
         ("failing", partial(PatternCamera, broken_at=30)),
         ("crashing", crashing_camera),
+        ("hanging", sleeping_camera),
     ):
+        if name == "hanging":
+            process_module._PATIENCE_S["starting"] = 4.0
         process = AcquisitionProcess(settings(folder / name, camera=camera))
         report = process.run()
         answer[name] = {
@@ -334,7 +352,7 @@ def process_interrupted(folder: Path) -> dict:
             told.append(True)
             print("running", flush=True)
 
-    report = AcquisitionProcess(settings(folder, n_frames=100_000)).run(tell)
+    report = AcquisitionProcess(settings(folder, n_frames=30_000)).run(tell)
     return {
         "failure": report.failure,
         "stopped": report.result.stopped,

@@ -39,9 +39,7 @@ class FakeReconstruction:
             raise RuntimeError("CUDA out of memory")
         self.engine.batches.append(len(frames))
         self.canvas += direct_canvas(frames)
-        photons = ((frames - np.float32(CALIBRATION.baseline_adu)) * CALIBRATION.photons_per_adu).astype(
-            np.float32
-        )
+        photons = ((frames - np.float32(CALIBRATION.baseline_adu)) * CALIBRATION.photons_per_adu).astype(np.float32)
         self.photons += photons.sum(0)
         self.newest = photons[-1]
         self.n += len(frames)
@@ -76,17 +74,13 @@ class FakeEngine:
 
     def open(self, shape: tuple[int, int], calibration: Calibration) -> FakeReconstruction:
         if calibration.pixel_size_nm != self.pixel_size_nm:
-            raise InputError(
-                f"the model needs 100 nm pixels, the camera has {calibration.pixel_size_nm:g} nm"
-            )
+            raise InputError(f"the model needs 100 nm pixels, the camera has {calibration.pixel_size_nm:g} nm")
         return FakeReconstruction(self, shape)
 
 
 def main() -> None:
     bind, frame_s = sys.argv[1], float(sys.argv[2])
-    with Server(
-        FakeEngine(frame_s), finish=lambda run, canvas: "folder", bind=bind, heartbeat_s=0.2
-    ) as server:
+    with Server(FakeEngine(frame_s), finish=lambda run, canvas: "folder", bind=bind, heartbeat_s=0.2) as server:
         print(server.address, flush=True)
         sys.stdin.read()
 

@@ -9,18 +9,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import psutil
 import pytest
 import zmq
 
-from stormlive.acquire import connection, sender
+from stormlive.acquire import connection, outbox, sender
 from stormlive.acquire.hook import HookReport, StreamHook
 from stormlive.ranges import Ranges
 from stormlive.server.loop import Server
 from stormlive.server.protocols import FinishedRun
 from stormlive.wire.codec import encode, unpack
-from stormlive.wire.messages import Error, View, Viewed, Welcome
+from stormlive.wire.messages import PROTOCOL, Credit, Error, Final, Hello, Message, Start, View, Viewed, Welcome
 from stormlive.wire.transport import bind_router, connect_dealer, endpoint, receive, send
 from stormlive_sim.errors import InputError
 
@@ -220,9 +221,7 @@ def test_garbage_never_raises_and_is_counted(server: Server, closed: Closed) -> 
     ],
     ids=["plain", "fortran", "strided", "big-endian", "float32", "float64", "uint8", "masked"],
 )
-def test_whatever_form_an_image_has_its_numbers_arrive(
-    form: Callable, server: Server, closed: Closed
-) -> None:
+def test_whatever_form_an_image_has_its_numbers_arrive(form: Callable, server: Server, closed: Closed) -> None:
     frames = [form(frame) for frame in movie(5)]
     with make_hook(server.address) as hook:
         for frame in frames:
@@ -295,6 +294,31 @@ def test_a_camera_that_reuses_its_buffer_changes_nothing(server: Server, closed:
             buffer[:] = frame
             hook(buffer, None)
     np.testing.assert_allclose(closed.runs[0][1].canvas, fake.direct_canvas(frames), rtol=1e-4)
+
+
+class OtherClock:
+    """The time module of a machine that was started at another time."""
+
+    def __init__(self, shift_ns: int) -> None:
+        self._shift_ns = shift_ns
+
+    def perf_counter_ns(self) -> int:
+        return time.perf_counter_ns() + self._shift_ns
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(time, name)
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_latency_does_not_depend_on_the_hooks_clock(
+    hours: int, server: Server, closed: Closed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (connection, outbox):
+        monkeypatch.setattr(module, "time", OtherClock(hours * 3_600_000_000_000))
+    with make_hook(server.address) as hook:
+        for frame in movie(20):
+            hook(frame, None)
+    assert 0 < closed.runs[0][0].latency_p50_ms < 60_000
 
 
 def test_large_frames_that_are_not_copied_arrive_whole(closed: Closed) -> None:
@@ -413,43 +437,127 @@ def test_nothing_offered_nothing_opened(server: Server, closed: Closed) -> None:
     assert closed.runs == []
 
 
-@pytest.mark.parametrize("answer", ["error", "welcome"])
-def test_another_protocol_version_is_told_by_check(answer: str) -> None:
-    context = zmq.Context()
-    router = bind_router(context, "tcp://127.0.0.1:*", max_part_bytes=2**20)
-    welcome = Welcome(
-        version="stormlive-2",
-        epoch="e",
-        credit_bytes=1,
-        max_frame_bytes=1,
-        heartbeat_ms=1000,
-        clock_ns=0,
-        model="m",
-        model_pixel_size_nm=100.0,
-        view_port=1,
-        status_port=1,
-    )
-    error = Error(code="version", fatal=True, message="this server speaks 'stormlive-2'")
+WELCOME = Welcome(
+    version=PROTOCOL,
+    epoch="e",
+    credit_bytes=2**20,
+    max_frame_bytes=2**20,
+    heartbeat_ms=1000,
+    clock_ns=0,
+    model="m",
+    model_pixel_size_nm=100.0,
+    view_port=1,
+    status_port=1,
+)
 
-    def serve() -> None:
-        router.poll(20_000)
-        parts = receive(router, routed=True)
-        send(router, [parts[0], encode(error if answer == "error" else welcome)])
 
-    thread = threading.Thread(target=serve)
-    thread.start()
-    hook = make_hook(endpoint(router))
-    try:
+class ScriptedServer:
+    """Answers each message of a type with the messages that a test has written down for it."""
+
+    def __init__(self, answers: dict[type, Callable[[Message], list[Message]]]) -> None:
+        self._answers = answers
+        self._context = zmq.Context()
+        self._router = bind_router(self._context, "tcp://127.0.0.1:*", max_part_bytes=2**20)
+        self._stop = threading.Event()
+        self.address = endpoint(self._router)
+        self._thread = threading.Thread(target=self._serve)
+
+    def _serve(self) -> None:
+        while not self._stop.is_set():
+            self._router.poll(20)
+            parts = receive(self._router, routed=True)
+            if parts is None:
+                continue
+            message, _ = unpack(parts[1:])
+            for answer in self._answers.get(type(message), lambda _: [])(message):
+                send(self._router, [parts[0], encode(answer)])
+
+    def __enter__(self) -> "ScriptedServer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._router.close(linger=0)
+        self._context.term()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Error(code="version", fatal=True, message="this server speaks 'stormlive-2'"),
+        msgspec.structs.replace(WELCOME, version="stormlive-2"),
+    ],
+)
+def test_another_protocol_version_is_told_by_check(answer: Message) -> None:
+    with ScriptedServer({Hello: lambda _: [answer]}) as server:
+        hook = make_hook(server.address)
         with pytest.raises(InputError, match="stormlive-2"):
             hook.check(20)
-    finally:
-        thread.join()
         hook(movie(1)[0], None)
         report = hook.close()
-        router.close(linger=0)
-        context.term()
     assert_every_frame_once(report)
     assert "stormlive-2" in report.failed
+
+
+def test_a_busy_server_is_asked_again() -> None:
+    free = threading.Event()
+    busy = Error(code="busy", fatal=False, message="the server is busy")
+    with (
+        ScriptedServer({Hello: lambda _: [WELCOME if free.is_set() else busy]}) as server,
+        make_hook(server.address) as hook,
+    ):
+
+        def told_so() -> bool:
+            with pytest.raises(ConnectionError) as caught:
+                hook.check(0.05)
+            return str(caught.value) == "the server is busy"
+
+        soon(told_so)
+        free.set()
+        assert hook.check(20).model == "m"
+
+
+def test_final_is_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(socket: zmq.Socket[bytes]) -> list[memoryview] | None:
+        time.sleep(0.02)  # so that what was sent together has arrived together
+        return receive(socket)
+
+    monkeypatch.setattr(connection, "receive", late)
+
+    def end(start: Message) -> list[Message]:
+        final = Final(run=start.run, frames=0, live=0, missing={}, exit_status="server stopped", sentence="s")
+        return [final, Error(code="late", fatal=True, message="and by the way")]
+
+    with ScriptedServer({Hello: lambda _: [WELCOME], Start: end}) as server, make_hook(server.address) as hook:
+        hook(movie(1)[0], None)
+        soon(lambda: hook.failed is not None)
+    assert hook.report.failed == "the server ended the run: server stopped"
+    assert hook.report.missing == {hook.report.failed: Ranges([(0, 0)])}
+
+
+@pytest.mark.parametrize(
+    "answer", [Credit(bytes=1), Credit(bytes=0, live=((0, 2**47),)), Hello(version=PROTOCOL)], ids=str
+)
+def test_a_server_that_talks_nonsense_ends_the_picture_only(answer: Message) -> None:
+    with ScriptedServer({Hello: lambda _: [WELCOME, answer]}) as server, make_hook(server.address) as hook:
+        soon(lambda: hook.failed is not None)
+        assert hook(movie(1)[0], None)[1] is None
+    assert_every_frame_once(hook.report)
+    assert hook.report.live.count() == 0
+
+
+def test_a_frame_wakes_an_idle_sender(closed: Closed) -> None:
+    # With a heartbeat of a minute the sender would sleep for a quarter of it.
+    with (
+        Server(fake.FakeEngine(), finish=closed, bind="tcp://127.0.0.1:*", heartbeat_s=60) as server,
+        make_hook(server.address) as hook,
+    ):
+        hook.check(20)
+        for n, frame in enumerate(movie(3)):
+            hook(frame, None)
+            soon(lambda n=n: hook.progress.live == n + 1, wait_s=10)
 
 
 # The server is not there, or not always.

@@ -19,9 +19,7 @@ word = st.one_of(
 
 
 @given(st.lists(word, max_size=60), st.integers(0, 40))
-def test_every_frame_is_accounted_exactly_once_and_the_first_word_counts(
-    words: list[tuple[str, int]], n: int
-) -> None:
+def test_every_frame_is_accounted_exactly_once_and_the_first_word_counts(words: list[tuple[str, int]], n: int) -> None:
     ledger, first_word = Ledger(), dict[int, str]()
     for what, seq in words:
         known = seq in first_word

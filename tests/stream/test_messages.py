@@ -128,8 +128,7 @@ GOLDEN: list[tuple[Message, str]] = [
     (Pong(ping_ns=1, clock_ns=2), "83a474797065a4706f6e67a770696e675f6e7301a8636c6f636b5f6e7302"),
     (
         Error(code="version", fatal=True, message="m"),
-        "85a474797065a56572726f72a4636f6465a776657273696f6ea5666174616cc3a76d657373616765a16da77265717565"
-        "7374c0",
+        "85a474797065a56572726f72a4636f6465a776657273696f6ea5666174616cc3a76d657373616765a16da772657175657374c0",
     ),
     (
         View(request=3, level=1, x=2, y=3, w=4, h=5),
@@ -240,9 +239,7 @@ def test_wrong_content_is_a_protocol_error(golden: tuple[Message, str], data: st
 
 
 @settings(max_examples=300)
-@given(
-    st.lists(st.sampled_from([*(bytes.fromhex(data) for _, data in GOLDEN), b"", bytes(16384)]), max_size=4)
-)
+@given(st.lists(st.sampled_from([*(bytes.fromhex(data) for _, data in GOLDEN), b"", bytes(16384)]), max_size=4))
 def test_any_parts_are_a_message_or_a_protocol_error(parts: list[bytes]) -> None:
     try:
         message, pixels = unpack(parts)
@@ -349,9 +346,7 @@ def test_our_versions(version: str) -> None:
     check_version(version)
 
 
-@pytest.mark.parametrize(
-    "version", ["stormlive-2", "stormlive-10", "stormlive-2.1", "", "karabo-1", "stormlive-1\n"]
-)
+@pytest.mark.parametrize("version", ["stormlive-2", "stormlive-10", "stormlive-2.1", "", "karabo-1", "stormlive-1\n"])
 def test_other_versions_are_refused(version: str) -> None:
     with pytest.raises(ProtocolError) as caught:
         check_version(version)

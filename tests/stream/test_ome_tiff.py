@@ -81,9 +81,7 @@ def test_bigtiff_where_32_bits_do_not_suffice(tmp_path: Path, monkeypatch: pytes
     assert np.array_equal(read_image(path)[0], sparse_image())
 
 
-def test_a_full_disk_leaves_the_old_file_and_no_half_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_the_old_file_and_no_half_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.ome.tif", sparse_image(), 12.5)
     before = path.read_bytes()
 

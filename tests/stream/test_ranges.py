@@ -6,9 +6,7 @@ from hypothesis import strategies as st
 
 from stormlive.ranges import MAX_REASONS, Ranges, account_sentence, reason_key
 
-spans = st.lists(
-    st.tuples(st.integers(0, 60), st.integers(0, 12)).map(lambda p: (p[0], p[0] + p[1])), max_size=12
-)
+spans = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 12)).map(lambda p: (p[0], p[0] + p[1])), max_size=12)
 
 
 def numbers(ranges: Ranges) -> set[int]:

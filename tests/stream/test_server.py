@@ -38,14 +38,13 @@ from stormlive.wire.messages import (
 from stormlive.wire.transport import connect_dealer, connect_subscriber, receive, send
 from stormlive_sim.errors import InputError
 
-_spec = importlib.util.spec_from_file_location(
-    "stormlive_fake_engine", Path(__file__).with_name("fake_engine.py")
-)
+_spec = importlib.util.spec_from_file_location("stormlive_fake_engine", Path(__file__).with_name("fake_engine.py"))
 fake = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(fake)
 
 SHAPE = (12, 18)
 NBYTES = 12 * 18 * 2
+CREDIT = 20 * NBYTES
 
 
 class Closed:
@@ -129,7 +128,7 @@ def engine() -> Any:
 
 @pytest.fixture
 def server(engine: Any, closed: Closed) -> Iterator[Server]:
-    limits = {"max_frame_bytes": 4000, "credit_bytes": 20 * NBYTES, "max_sessions": 3}
+    limits = {"max_frame_bytes": 4000, "credit_bytes": CREDIT, "max_sessions": 3}
     with Server(
         engine, finish=closed, bind="tcp://127.0.0.1:*", heartbeat_s=0.1, grace_s=0.2, max_batch=8, **limits
     ) as running:
@@ -163,9 +162,7 @@ def view(server: Server, **options: object) -> tuple[Viewed | Error, np.ndarray 
         viewer.say(View(request=5, **options))
         header, pixels = viewer.hear_with_pixels(Viewed | Error)
         assert header.request == 5
-        return header, np.frombuffer(pixels, "<f4").reshape(
-            header.h, header.w
-        ).copy() if pixels is not None else None
+        return header, np.frombuffer(pixels, "<f4").reshape(header.h, header.w).copy() if pixels is not None else None
 
 
 def statuses(server: Server, enough: Callable[[Status], bool]) -> Status:
@@ -249,6 +246,18 @@ def test_two_runs_at_once_do_not_mix(server: Server, closed: Closed) -> None:
     assert {run.start.name for run, _ in closed.runs} == {"a", "b"}
     for run, canvas in closed.runs:
         np.testing.assert_allclose(canvas.canvas, fake.direct_canvas(movies[run.start.name]), rtol=1e-4)
+
+
+def test_a_view_is_answered_while_frames_wait(server: Server, engine: Any) -> None:
+    engine.frame_s = 0.02
+    with make_hook(server) as hook:
+        for frame in movie(300):
+            hook(frame, None)
+        soon(lambda: hook.progress.live > 0)
+        header, _ = view(server)
+        engine.frame_s = 0.0
+    assert header.live < 300
+    assert hook.report.complete
 
 
 def test_waiting_frames_go_to_the_engine_together_but_not_all_at_once(server: Server, engine: Any) -> None:
@@ -367,8 +376,12 @@ def test_a_sender_that_is_lost_leaves_its_picture(server: Server, closed: Closed
 
 def test_a_heartbeat_alone_keeps_a_run_open(server: Server, closed: Closed) -> None:
     run = uuid4()
+    with Peer(server.address) as before:
+        before.say(start_of(run))
+        before.say(Ping(clock_ns=0))
+        before.hear(Pong)
     with Peer(server.address) as peer:
-        peer.say(start_of(run))
+        peer.say(start_of(run))  # the silence of the connection before is over
         until = time.monotonic() + 1.5
         while time.monotonic() < until:
             peer.say(Ping(clock_ns=0))
@@ -376,10 +389,14 @@ def test_a_heartbeat_alone_keeps_a_run_open(server: Server, closed: Closed) -> N
             time.sleep(0.05)
         assert closed.runs == []
         peer.say(End(run=run, n=0, exit_status="ok", dropped=0))
-        assert peer.hear(Final).sentence == "The run has no frames."
+        final = peer.hear(Final)
+        assert (final.sentence, final.exit_status) == ("The run has no frames.", "ok")
 
 
-def test_stop_closes_open_runs(engine: Any, closed: Closed) -> None:
+def test_stop_closes_open_runs_and_waits_until_senders_know(
+    engine: Any, closed: Closed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stormlive.server.front._FAREWELL_S", 20.0)
     run, frames = uuid4(), movie(6)
     with Server(engine, finish=closed, bind="tcp://127.0.0.1:*") as server, Peer(server.address) as peer:
         peer.say(start_of(run))
@@ -388,8 +405,11 @@ def test_stop_closes_open_runs(engine: Any, closed: Closed) -> None:
         peer.hear(Credit)
         stopping = threading.Thread(target=server.stop)
         stopping.start()
+        soon(lambda: len(closed.runs) == 1)
+        time.sleep(0.3)  # a server that does not wait would hang up meanwhile, and FINAL would be lost
         final = peer.hear(Final)
         assert (final.exit_status, final.live) == ("server stopped", 6)
+        peer.close()
         stopping.join()
         assert server.wait(1)
     np.testing.assert_allclose(closed.runs[0][1].canvas, fake.direct_canvas(frames), rtol=1e-4)
@@ -432,11 +452,9 @@ def test_an_engine_that_fails_for_one_run_goes_on_with_others(
     assert bad.report.live.count() <= 40
 
 
-def test_what_ends_a_thread_reaches_the_owner(
-    engine: Any, closed: Closed, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_ends_a_thread_reaches_the_owner(engine: Any, closed: Closed, monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server(engine, finish=closed, bind="tcp://127.0.0.1:*")
-    monkeypatch.setattr(server._worker, "_open", lambda run: 1 / 0)
+    monkeypatch.setattr("stormlive.server.worker.Worker._open", lambda worker, run: 1 / 0)
     server.start()
     with Peer(server.address) as peer:
         peer.say(start_of(uuid4()))
@@ -510,9 +528,7 @@ BREACHES: dict[str, Callable[[Peer, UUID], None]] = {
 
 
 @pytest.mark.parametrize("breach", BREACHES)
-def test_who_breaks_the_rules_is_cut_off_and_nobody_else_notices(
-    breach: str, server: Server, closed: Closed
-) -> None:
+def test_who_breaks_the_rules_is_cut_off_and_nobody_else_notices(breach: str, server: Server, closed: Closed) -> None:
     with make_hook(server, name="good") as good, Peer(server.address) as bad:
         run, frame = uuid4(), movie(1)[0]
         bad.say(start_of(run, name="bad"))
@@ -565,6 +581,19 @@ def test_a_run_cannot_be_taken_up_as_another_one(server: Server, closed: Closed)
         assert second.hear(Error).fatal
 
 
+def test_a_mistake_of_ours_costs_one_client_only(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    with make_hook(server) as good, Peer(server.address) as unlucky:
+        good(movie(1)[0], None)
+        run = uuid4()
+        unlucky.say(start_of(run))
+        monkeypatch.setattr(server._runs, "drop", lambda *_: 1 / 0)
+        unlucky.say(Drop(run=run, ranges=((0, 1),), reason="r"))
+        error = unlucky.hear(Error)
+        assert (error.code, error.fatal) == ("internal", True)
+        good(movie(1)[0], None)
+    assert good.report.complete
+
+
 @pytest.mark.parametrize("port", ["view", "data"])
 def test_garbage_to_any_port_is_answered_and_survived(port: str, server: Server) -> None:
     address = server.view_address if port == "view" else server.address
@@ -598,13 +627,29 @@ def test_the_servers_memory_is_bounded_by_credit(server: Server, engine: Any) ->
     with make_hook(server) as hook:
         for frame in movie(500):
             hook(frame, None)
-        most = server._credit_bytes // NBYTES
+        most = CREDIT // NBYTES
         status = statuses(server, lambda status: status.received >= most)
         # Once more, so that anything over the credit would have had the time to arrive.
         status = statuses(server, lambda later: later.received >= status.received)
         assert status.received == most
         engine.gate.set()
     assert hook.report.complete
+
+
+def test_coming_back_does_not_double_the_credit(server: Server, engine: Any) -> None:
+    engine.gate.clear()
+    run, frame = uuid4(), movie(1)[0]
+    most = CREDIT // NBYTES
+    for attempt in (1, 2):
+        with Peer(server.address) as peer:
+            peer.say(start_of(run))
+            for seq in range(most):
+                peer.frame(run, seq, frame)
+            peer.say(Ping(clock_ns=1))
+            peer.hear(Pong)
+            backlog = statuses(server, lambda status, n=attempt * most: status.received == n).backlog
+            assert most - 1 <= backlog <= most
+    engine.gate.set()
 
 
 def test_a_viewers_newer_question_replaces_its_older_one(server: Server, engine: Any) -> None:
@@ -614,9 +659,7 @@ def test_a_viewers_newer_question_replaces_its_older_one(server: Server, engine:
         engine.gate.clear()
         hook(movie(1)[0], None)
         soon(lambda: hook.progress.backlog == 1)
-        statuses(
-            server, lambda status: status.received == 2 and status.backlog == 0
-        )  # the engine is in a batch
+        statuses(server, lambda status: status.received == 2 and status.backlog == 0)  # the engine is in a batch
         with Peer(server.view_address, greet=False) as viewer:
             for request in range(20):
                 viewer.say(View(request=request))

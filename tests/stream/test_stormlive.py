@@ -18,9 +18,7 @@ def test_import_pulls_in_nothing_heavy(statement: str) -> None:
 
 def test_import_alone_does_not_even_load_the_sockets() -> None:
     code = f"import sys; sys.path[:0] = {sys.path!r}\nimport stormlive\nprint('zmq' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "False"
 
 

@@ -43,9 +43,7 @@ def context() -> Iterator[Context]:
     made.destroy(linger=0)
 
 
-def receive_soon(
-    socket: zmq.Socket[bytes], *, routed: bool = False, wait_s: float = 10
-) -> list[bytes] | None:
+def receive_soon(socket: zmq.Socket[bytes], *, routed: bool = False, wait_s: float = 10) -> list[bytes] | None:
     socket.poll(int(1000 * wait_s))
     parts = receive(socket, routed=routed)
     return None if parts is None else [bytes(part) for part in parts]
@@ -57,9 +55,7 @@ def test_loopback_addresses(address: str) -> None:
     assert loopback_address("tcp://127.0.0.1:0", any_port=True) == "tcp://127.0.0.1:*"
 
 
-@pytest.mark.parametrize(
-    "address", ["tcp://0.0.0.0:5557", "tcp://*:5557", "tcp://192.168.1.7:5557", "tcp://[::]:1"]
-)
+@pytest.mark.parametrize("address", ["tcp://0.0.0.0:5557", "tcp://*:5557", "tcp://192.168.1.7:5557", "tcp://[::]:1"])
 def test_everything_but_loopback_is_refused(address: str, context: Context) -> None:
     with pytest.raises(InputError, match="loopback"):
         bind_router(context, address, max_part_bytes=0)

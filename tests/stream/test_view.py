@@ -18,9 +18,7 @@ visible_parts = st.builds(
 def test_a_request_lies_in_its_level_and_covers_what_is_seen(
     part: Visible, shape: tuple[int, int], levels: int
 ) -> None:
-    level, (top, left, height, width) = part.level_and_rectangle(
-        shape=shape, pixel_size_nm=12.5, levels=levels
-    )
+    level, (top, left, height, width) = part.level_and_rectangle(shape=shape, pixel_size_nm=12.5, levels=levels)
     rows, columns = (-(-side // 2**level) for side in shape)
     assert 0 <= level < levels
     assert 0 <= top < top + height <= rows

@@ -5,8 +5,8 @@ trained by the likelihood of DECODE (Speiser et al., Nature Methods 18, 1082, 20
 these onto a grid of any fineness, so that no work is spent on sub-pixels where nothing is.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from types import EllipsisType
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,26 @@ class Detections:
     sigma_x_px: Tensor
     sigma_y_px: Tensor
     sigma_log_photons: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """A part of large frames that went through the network at once.
+
+    Attributes
+    ----------
+    found : Detections
+        Of the tile and a halo around it; positions count from its own corner.
+    row, column : int
+        Where that corner lies in the frame, in pixels.
+    core : tuple of slices
+        (rows, columns) of `found` that are the tile's own: each pixel of the frame is in the core of one tile.
+    """
+
+    found: Detections
+    row: int
+    column: int
+    core: tuple[slice, slice]
 
 
 def _convolutions(n_in: int, n_out: int) -> nn.Sequential:
@@ -130,22 +150,30 @@ class LiveNet(nn.Module):
     @torch.no_grad()
     def add_increment(self, photons: Tensor, canvas: Tensor) -> None:
         """Add the frames (B, Y, X) to `canvas` (Y u, X u), in expected emitters per sub-pixel."""
+        for tile in self.tiles(photons):
+            self.render(tile, canvas)
+
+    @torch.no_grad()
+    def tiles(self, photons: Tensor) -> Iterator[Tile]:
+        """Yield the detections of frames (B, Y, X), tile by tile."""
         scaled = livenet_input(photons)
         height, width = photons.shape[1:]
         for top in range(0, height, _TILE_PX):
             for left in range(0, width, _TILE_PX):
                 # Whole multiples of 4 keep the pooling in step; the halo covers the network's field of view.
-                first_row, first_column = max(0, top - _HALO_PX), max(0, left - _HALO_PX)
-                last_row, last_column = top + _TILE_PX + _HALO_PX, left + _TILE_PX + _HALO_PX
-                found = self.detect(scaled[:, :, first_row:last_row, first_column:last_column])
-                rows = slice(top - first_row, top - first_row + _TILE_PX)
-                columns = slice(left - first_column, left - first_column + _TILE_PX)
-                self._render(found, (..., rows, columns), first_row, first_column, canvas)
+                row, column = max(0, top - _HALO_PX), max(0, left - _HALO_PX)
+                bottom, right = top + _TILE_PX + _HALO_PX, left + _TILE_PX + _HALO_PX
+                yield Tile(
+                    found=self.detect(scaled[:, :, row:bottom, column:right]),
+                    row=row,
+                    column=column,
+                    core=(slice(top - row, top - row + _TILE_PX), slice(left - column, left - column + _TILE_PX)),
+                )
 
-    def _render(
-        self, found: Detections, part: tuple[EllipsisType | slice, ...], row: int, column: int, canvas: Tensor
-    ) -> None:
-        """Add a part of the detections of a tile, whose corner is at (row, column), to the canvas."""
+    @torch.no_grad()
+    def render(self, tile: Tile, canvas: Tensor) -> None:
+        """Add a tile to `canvas` (Y u, X u) of the whole frame, in expected emitters per sub-pixel."""
+        found, part = tile.found, (..., *tile.core)
         probability = torch.sigmoid(found.logit)
         low, high = self.fade
         together = 9 * functional.avg_pool2d(probability[:, None], 3, 1, 1)[:, 0]
@@ -154,7 +182,7 @@ class LiveNet(nn.Module):
         where = weight > 0
         sigma = torch.stack((found.sigma_x_px[part][where], found.sigma_y_px[part][where]), -1)
         sigma = (sigma * (self.sigma_share * self.upsampling)).clamp(*self.sigma_bounds)
-        x = (found.x_px[part][where] + column) * self.upsampling
-        y = (found.y_px[part][where] + row) * self.upsampling
+        x = (found.x_px[part][where] + tile.column) * self.upsampling
+        y = (found.y_px[part][where] + tile.row) * self.upsampling
         frame = torch.zeros(len(x), dtype=torch.long, device=x.device)
         render_gaussians(canvas[None], frame, x, y, weight[where], sigma, radius=int(3.5 * self.sigma_bounds[1]))

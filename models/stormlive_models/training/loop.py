@@ -3,8 +3,8 @@
 import datetime
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -12,19 +12,43 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from stormlive_models.checkpoint import ARCHITECTURES, ModelCard, save_model
+from stormlive_models.checkpoint import ARCHITECTURES, ModelCard, file_sha256, load_model, save_model
 from stormlive_models.evaluate import Scores, score
 from stormlive_models.localize import localize
 from stormlive_models.networks.livenet import LiveNet
 from stormlive_models.training.data import sample_batch
 from stormlive_models.training.recipe import DataSettings, Recipe
 from stormlive_sim.emitters import Emitters
+from stormlive_sim.errors import InputError
 
 _NORMALISATION = {
     "livenet": "(photons - p20)/50 and sqrt(photons+1) - sqrt(p20+1), halved; p20: 20th percentile of 32x32 blocks",
     "deepstorm": "nearest x8, [0, 1] by the frame's minimum and maximum, (x - mean)/std of the training set",
 }
 _CARD_DENSITIES = (0.3, 1.0, 3.0, 5.0, 6.35)
+
+
+Sampler = Callable[[DataSettings, int, torch.Generator], tuple[Tensor, Emitters]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """Where frames with known emitters come from; by default from the simulation.
+
+    Attributes
+    ----------
+    sample, held_out : callable
+        ``(settings, n, generator) -> (photons, emitters)`` for training, and for the figures of the card.
+    conditions : str
+        Of the held-out frames, for the card.
+    origin : mapping
+        What else the card says of the data.
+    """
+
+    sample: Sampler = sample_batch
+    held_out: Sampler = sample_batch
+    conditions: str = "1000 photons, sigma 1.15 px, background 10, sCMOS"
+    origin: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +90,14 @@ def validate(
     densities: tuple[float, ...],
     n_frames: int,
     tolerance_nm: float = 100.0,
+    sample: Sampler = sample_batch,
 ) -> dict[str, Scores]:
     """Return the scores at each density, on frames that no training has seen (a seed of its own)."""
     scores = {}
     device = next(network.parameters()).device
     for density in densities:
         generator = torch.Generator(device).manual_seed(2**40 + round(density * 1000))
-        photons, truth = sample_batch(validation_settings(data, density), n_frames, generator)
+        photons, truth = sample(validation_settings(data, density), n_frames, generator)
         tables = []
         for first in range(0, n_frames, 16):
             table = localize(network, photons[first : first + 16], data.pixel_size_nm)
@@ -81,11 +106,13 @@ def validate(
     return scores
 
 
-def card_metrics(network: torch.nn.Module, data: DataSettings) -> dict[str, object]:
+def card_metrics(
+    network: torch.nn.Module, data: DataSettings, source: TrainingData = TrainingData()
+) -> dict[str, object]:
     """Return the figures of a model card; none for a network without detection heads."""
     if not isinstance(network, LiveNet):
         return {}
-    conditions = "1000 photons, sigma 1.15 px, background 10, sCMOS, 64x64 px, 48 frames"
+    conditions = f"{source.conditions}, 64x64 px, 48 frames"
     return {
         f"uniform random emitters, {conditions}, tolerance {tolerance:g} nm": {
             name: {
@@ -93,7 +120,7 @@ def card_metrics(network: torch.nn.Module, data: DataSettings) -> dict[str, obje
                 "rmse_nm": round(s.rmse_nm, 2),
                 "precision": round(s.precision, 4),
             }
-            for name, s in validate(network, data, _CARD_DENSITIES, 48, tolerance).items()
+            for name, s in validate(network, data, _CARD_DENSITIES, 48, tolerance, source.held_out).items()
         }
         for tolerance in (50.0, 100.0)
     }
@@ -109,11 +136,35 @@ def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Te
     return update
 
 
+def _start_from(
+    path: Path, network: torch.nn.Module, architecture: str, arguments: Mapping[str, object]
+) -> dict[str, object]:
+    """Copy the weights of a model and return what the card says of it."""
+    model, card = load_model(path, torch.device("cpu"))
+    # Pixel size and upsampling say how positions are read and drawn; the weights know pixels only.
+    shape = {key: value for key, value in arguments.items() if key not in ("pixel_size_nm", "upsampling")}
+    ours = {"architecture": architecture, **shape}
+    theirs = {"architecture": card.architecture, **{key: card.arguments.get(key) for key in shape}}
+    if theirs != ours:
+        raise InputError(
+            f"the recipe has {_listed(ours)}, the model {card.name} to start from {_listed(theirs)}; "
+            "change the recipe or give another model"
+        )
+    network.load_state_dict(model.state_dict())
+    return {"started_from": card.name, "started_from_sha256": file_sha256(path)}
+
+
+def _listed(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items())
+
+
 def train(
     recipe: Recipe,
     output: Path,
     device: torch.device,
     on_progress: Callable[[Progress], None] = lambda _: None,
+    source: TrainingData = TrainingData(),
+    start_from: Path | None = None,
 ) -> ModelCard:
     """Train by a recipe and write the weights; they are written anew at every validation, so a kill costs little.
 
@@ -127,6 +178,15 @@ def train(
         Where to train; the data is simulated there too.
     on_progress : callable
         Called after every step.
+    source : TrainingData
+        Where the frames come from.
+    start_from : Path, optional
+        A model whose weights to begin with, instead of random ones.
+
+    Raises
+    ------
+    InputError
+        When the model to start from is unusable, or not of the recipe's architecture and pixel size.
     """
     settings = recipe.training
     torch.manual_seed(settings.seed)  # the initial weights; all else draws from the generator
@@ -136,7 +196,11 @@ def train(
         arguments["width"] = recipe.model.width
     network = ARCHITECTURES[recipe.model.architecture](**arguments)  # type: ignore[arg-type]
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network.calibrate(sample_batch(recipe.data, 256, generator)[0])
+    origin = dict(source.origin)
+    if start_from is None:
+        network.calibrate(source.sample(recipe.data, 256, generator)[0])
+    else:
+        origin |= _start_from(start_from, network, recipe.model.architecture, arguments)
     average = AveragedModel(network, avg_fn=_moving_average(settings.weight_average), use_buffers=True)
     optimizer = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=1e-4)
 
@@ -155,6 +219,7 @@ def train(
                 "minutes": round((time.monotonic() - started) / 60, 1),
                 "device": str(device),
                 "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+                **origin,
             },
             metrics=metrics,
         )
@@ -165,7 +230,7 @@ def train(
         rate = min(1.0, (step + 1) / settings.warmup_steps) * 0.5 * (1 + math.cos(math.pi * fraction))
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * rate
-        photons, truth = sample_batch(recipe.data, settings.batch, generator)
+        photons, truth = source.sample(recipe.data, settings.batch, generator)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16):
             loss = network.loss(photons, truth)
         optimizer.zero_grad()
@@ -181,9 +246,9 @@ def train(
         if step % settings.validate_every == 0:
             network.eval()
             if isinstance(average.module, LiveNet):
-                scores = validate(average.module, recipe.data, (1.0, 3.0, 5.0), 16)
+                scores = validate(average.module, recipe.data, (1.0, 3.0, 5.0), 16, sample=source.held_out)
             snapshot({k: asdict(v) for k, v in scores.items()} if scores else {})
             network.train()
         on_progress(Progress(step=step, fraction=fraction, loss=loss.item(), validation=scores))
     average.module.eval()
-    return snapshot(card_metrics(average.module, recipe.data))
+    return snapshot(card_metrics(average.module, recipe.data, source))

@@ -67,9 +67,7 @@ class Connection:
             answer = self._next()
             if isinstance(answer, messages.Welcome):
                 check_version(answer.version)
-                self._clock.sample(
-                    sent_ns=asked_ns, received_ns=time.perf_counter_ns(), peer_ns=answer.clock_ns
-                )
+                self._clock.sample(sent_ns=asked_ns, received_ns=time.perf_counter_ns(), peer_ns=answer.clock_ns)
                 self._credit = Credit(answer.credit_bytes)
                 self._welcome = answer
                 account.greet(answer)

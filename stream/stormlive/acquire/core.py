@@ -1,6 +1,7 @@
 """Micro-Manager's core in this process: loaded, given its camera, and set up for one acquisition."""
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,6 +78,9 @@ def _load_core(settings: AcquisitionSettings) -> Any:  # noqa: ANN401 - a class 
 
     adapters = Path(mm_test_adapters.device_adapter_path())
     folder = adapters if settings.mm_dir is None else settings.mm_dir
+    if settings.mm_dir is not None:
+        # On Windows the vendors' libraries beside the adapters are found through it.
+        os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"
     config = adapters / _DEMO_CONFIG if settings.mm_config is None else settings.mm_config
     if not folder.is_dir():
         raise InputError(f"expected Micro-Manager's folder at {folder}, but there is none; check the path")
@@ -86,9 +90,7 @@ def _load_core(settings: AcquisitionSettings) -> Any:  # noqa: ANN401 - a class 
             "write one with Micro-Manager's Hardware Configuration Wizard"
         )
     try:
-        create_core_instance(
-            str(folder), str(config.resolve()), python_backend=True, buffer_size_mb=_LEAST_BUFFER_MB
-        )
+        create_core_instance(str(folder), str(config.resolve()), python_backend=True, buffer_size_mb=_LEAST_BUFFER_MB)
     # What pymmcore raises for the core's own errors.
     except (OSError, RuntimeError) as error:
         raise InputError(
@@ -102,8 +104,7 @@ def _load_core(settings: AcquisitionSettings) -> Any:  # noqa: ANN401 - a class 
 
         terminate_core_instances()
         raise InputError(
-            f"expected a configuration with a camera, got none in {config}; "
-            "add a line Property,Core,Camera,NAME"
+            f"expected a configuration with a camera, got none in {config}; add a line Property,Core,Camera,NAME"
         )
     return core
 
@@ -136,14 +137,13 @@ def _configure(core: Any, settings: AcquisitionSettings) -> None:  # noqa: ANN40
         core.set_exposure(settings.exposure_ms)
         exposure_ms = core.get_exposure()
     except (OSError, RuntimeError) as error:
-        raise InputError(
-            f"the camera refuses an exposure of {settings.exposure_ms} ms: {one_line(error)}"
-        ) from None
+        raise InputError(f"the camera refuses an exposure of {settings.exposure_ms} ms: {one_line(error)}") from None
     if not math.isclose(exposure_ms, settings.exposure_ms, rel_tol=0.05):
         raise InputError(
             f"expected an exposure of {settings.exposure_ms:g} ms, got {exposure_ms:g} ms from the camera; "
             "ask for one that it can do"
         )
+    _refuse_colour(core, label)
     width, height = core.get_image_width(), core.get_image_height()
     buffer_mb = settings.buffer_mb or _buffer_mb(width * height * core.get_bytes_per_pixel(), exposure_ms)
     try:
@@ -153,6 +153,16 @@ def _configure(core: Any, settings: AcquisitionSettings) -> None:  # noqa: ANN40
             f"the core refuses a buffer of {buffer_mb} MiB for frames of {width} × {height} pixels: "
             f"{one_line(error)}; choose another size"
         ) from None
+
+
+def _refuse_colour(core: Any, label: str) -> None:  # noqa: ANN401
+    channels, samples = core.get_number_of_camera_channels(), core.get_number_of_components()
+    if channels != 1 or samples != 1 or core.get_bytes_per_pixel() not in (1, 2):
+        raise InputError(
+            f"expected a camera of one channel with grey pixels of 8 or 16 bit, got {label} with {channels} channels, "
+            f"{samples} samples and {core.get_bytes_per_pixel()} bytes per pixel; "
+            "set its pixel type in the configuration"
+        )
 
 
 def _set_binning(core: Any, label: str, binning: int) -> None:  # noqa: ANN401
@@ -183,9 +193,7 @@ def _set_roi(core: Any, roi: tuple[int, int, int, int]) -> None:  # noqa: ANN401
         raise InputError(f"the camera refuses the region {roi}: {one_line(error)}") from None
     got = tuple(core.get_roi())
     if got != tuple(roi):
-        raise InputError(
-            f"expected the region {tuple(roi)}, got {got} from the camera; ask for one that it can do"
-        )
+        raise InputError(f"expected the region {tuple(roi)}, got {got} from the camera; ask for one that it can do")
 
 
 def _buffer_mb(frame_bytes: int, exposure_ms: float) -> int:

@@ -128,11 +128,7 @@ class EngineRun:
                 noted, moved_s, patience_s = self._clock.seen, now, stall_timeout_s
             if now - told_s >= _TELL_S and on_progress is not None:
                 told_s = now
-                on_progress(
-                    AcquisitionProgress(
-                        phase="acquiring", seen=noted, saved=self.saved, backlog=self._backlog()
-                    )
-                )
+                on_progress(self._progress())
             if given_up_s is None and (stop.is_set() or now - moved_s > patience_s):
                 self.stopped, self.stalled = stop.is_set(), not stop.is_set()
                 given_up_s = now
@@ -142,6 +138,11 @@ class EngineRun:
             if given_up_s is not None and now - max(given_up_s, moved_s) > _ABORT_PATIENCE_S:
                 self.stuck = True
                 return
+        if on_progress is not None:
+            on_progress(self._progress())
+
+    def _progress(self) -> AcquisitionProgress:
+        return AcquisitionProgress(phase="acquiring", seen=self._clock.seen, saved=self.saved, backlog=self._backlog())
 
     def _await(self) -> None:
         try:
@@ -151,9 +152,7 @@ class EngineRun:
 
     def _drain(self) -> None:
         """Empty the queue that nobody reads any more once the saving thread has ended, well or badly."""
-        queues = list(self._engine_side.processor_output_queues_.values()) or [
-            self._engine_side.first_dequeue_
-        ]
+        queues = list(self._engine_side.processor_output_queues_.values()) or [self._engine_side.first_dequeue_]
         with contextlib.suppress(queue.Empty):
             while True:
                 queues[-1].get_nowait()

@@ -24,9 +24,7 @@ LONGEST_PAUSE_S = 5.0
 class Sender(threading.Thread):
     """Ships what the outbox holds until FINAL, a refusal or `Account.stop`; the account keeps failures."""
 
-    def __init__(
-        self, address: str, outbox: Outbox, account: Account, waker: Waker, make_start: StartMaker
-    ) -> None:
+    def __init__(self, address: str, outbox: Outbox, account: Account, waker: Waker, make_start: StartMaker) -> None:
         super().__init__(name="stormlive-sender", daemon=True)
         self._address = address
         self._outbox = outbox

@@ -43,6 +43,7 @@ def acquire(
         str | None,
         typer.Option("--server", metavar="ADDRESS", help="Use a running `stormlive serve` instead of one of our own."),
     ] = None,
+    localizations: options.Localizations = None,
     model: options.Model = "livenet",
     device: options.Device = "auto",
     pixel_size_nm: options.PixelSize = options.DEFAULT_PIXEL_SIZE_NM,
@@ -58,6 +59,7 @@ def acquire(
     from stormlive.acquire.acquisition import AcquisitionSettings
     from stormlive.cli.cameras import demo_scene, movie_camera, simulated_camera
     from stormlive.cli.session import Session, run_session
+    from stormlive.output.tables import check_new_table
     from stormlive.viewer.screen import has_display
     from stormlive.wire.messages import Calibration
     from stormlive_sim.camera import MovieCamera
@@ -82,6 +84,11 @@ def acquire(
     elif config is None:
         camera = simulated_camera(demo_scene(options.image_size(size), calibration, seed=0))
     folder = out or Path(f"stormlive-run-{datetime.datetime.now():%Y%m%d-%H%M%S}")
+    if localizations is not None:
+        if server is not None:
+            raise InputError("the server writes the localizations: give --localizations to `stormlive serve` instead")
+        check_new_table(localizations)
+        options.check_can_write(localizations, own_folder=folder)
     session = Session(
         acquisition=AcquisitionSettings(
             n_frames=frames or _SIMULATED_FRAMES,
@@ -97,6 +104,7 @@ def acquire(
         model=model,
         device=device,
         server=server,
+        localizations=None if localizations is None else localizations.absolute(),
         window=not headless and has_display(),
     )
     outcome = run_session(session, folder)

@@ -56,6 +56,15 @@ Device = Annotated[
         help="Where the network runs; auto: a GPU if any.",
     ),
 ]
+Localizations = Annotated[
+    Path | None,
+    typer.Option(
+        "--localizations",
+        metavar="FILE.csv|FILE.hdf5",
+        help="Also write what was localized, as it comes: .csv for ThunderSTORM (1-based frames, nm), .hdf5 with a "
+        ".yaml beside it for Picasso. A file that exists is not touched.",
+    ),
+]
 Headless = Annotated[bool, typer.Option("--headless", help="Open no window, even where there is a screen.")]
 
 DEFAULT_PIXEL_SIZE_NM = 100.0
@@ -96,10 +105,13 @@ def region(text: str) -> tuple[int, int, int, int]:
     return x, y, width, height
 
 
-def check_can_write(path: Path) -> None:
-    """Raise an InputError before hours of work when a result could not be written in the end."""
+def check_can_write(path: Path, own_folder: Path | None = None) -> None:
+    """Raise an InputError before hours of work when a result could not be written in the end.
+
+    `own_folder` is one that will be made, or found empty of runs, by then.
+    """
     folder = path.absolute().parent
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the name of a file in it")
-    if not folder.is_dir():
+    if not folder.is_dir() and (own_folder is None or folder != own_folder.absolute()):
         raise InputError(f"the folder {folder} does not exist; create it or choose another")

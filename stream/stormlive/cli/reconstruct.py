@@ -8,6 +8,7 @@ import typer
 
 from stormlive.cli import options
 from stormlive.cli.terminal import frame_progress, note
+from stormlive_sim.errors import InputError
 
 _BLOCK = 32
 
@@ -21,6 +22,7 @@ def reconstruct(
         Path,
         typer.Option("--output", "-o", metavar="OUT.ome.tif", help="The image; a PNG preview goes beside it."),
     ],
+    localizations: options.Localizations = None,
     model: options.Model = "livenet",
     device: options.Device = "auto",
     pixel_size_nm: options.PixelSize = options.DEFAULT_PIXEL_SIZE_NM,
@@ -31,11 +33,16 @@ def reconstruct(
     """Reconstruct a recorded movie: the same engine as live, so the same frames give the same picture."""
     from stormlive.output.ome_tiff import write_image
     from stormlive.output.preview import write_preview
+    from stormlive.output.tables import check_new_table, open_table
     from stormlive.server.engine import Engine
+    from stormlive.server.run_table import RunTable
     from stormlive.wire.messages import Calibration
     from stormlive_sim.recording import Recording
 
     options.check_can_write(output)
+    if localizations is not None:
+        check_new_table(localizations)
+        options.check_can_write(localizations)
     calibration = Calibration(
         pixel_size_nm=pixel_size_nm,
         baseline_adu=baseline_adu,
@@ -46,13 +53,19 @@ def reconstruct(
         engine = Engine(model, device)
         n_frames, height, width = movie.shape
         reconstruction = engine.open((height, width), calibration)
+        table = None
+        if localizations is not None:
+            engine.localizing_network()
+            table = RunTable(open_table(localizations, shape=(height, width), pixel_size_nm=pixel_size_nm))
         started = time.perf_counter()
         with frame_progress() as bar:
             task = bar.add_task(movie.name, total=n_frames, rate="")
             for first, frames in movie.blocks(_BLOCK):
-                reconstruction.add(frames)
                 done = first + len(frames)
+                reconstruction.add(frames, None if table is None else table.sink(range(first, done)))
                 bar.update(task, completed=done, rate=f"{done / (time.perf_counter() - started):.0f} frames/s")
+    if table is not None:
+        table.close(n_frames)
     seconds = time.perf_counter() - started
     canvas = reconstruction.canvas()
     sub_pixel_nm = pixel_size_nm / reconstruction.upsampling
@@ -66,4 +79,7 @@ def reconstruct(
     note(
         f"{n_frames} frames of {width}x{height} in {seconds:.1f} s ({n_frames / seconds:.0f} frames/s on "
         f"{engine.device}), {canvas.sum():.0f} expected emitters: {output}, {preview}"
+        + (f", {localizations}" if table is not None else "")
     )
+    if table is not None and table.trouble is not None:
+        raise InputError(table.trouble)

@@ -28,6 +28,15 @@ def serve(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Every run gets a folder of its own in it.")] = Path(
         "stormlive-runs"
     ),
+    localizations: Annotated[
+        Path | None,
+        typer.Option(
+            "--localizations",
+            metavar="NAME.csv|NAME.hdf5",
+            help="Also write what was localized, as it comes: a file of this name in each run's folder; .csv for "
+            "ThunderSTORM (1-based frames, nm), .hdf5 with a .yaml beside it for Picasso.",
+        ),
+    ] = None,
 ) -> None:
     """Wait for frames, reconstruct them live, and leave each run's files in a folder.
 
@@ -42,12 +51,13 @@ def serve(
     from stormlive.wire.client import LiveClient
 
     engine = Engine(model, device)
+    writer = RunWriter(engine, out, folder_per_run=True, localizations=localizations)
     stop = threading.Event()
 
     def end(_signal: int, _frame: FrameType | None) -> None:
         stop.set()
 
-    with Server(engine, bind=bind, finish=RunWriter(engine, out, folder_per_run=True)) as server:
+    with Server(engine, bind=bind, finish=writer, open_table=writer.open_table) as server:
         signal.signal(signal.SIGTERM, end)
         note(
             f"listening on {server.address}, model {engine.model_name} on {engine.device}, "

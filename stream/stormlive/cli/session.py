@@ -35,6 +35,8 @@ class Session:
         For a server of this session's own.
     server : str or None
         Address of a running server to use instead.
+    localizations : Path or None
+        The table that a server of this session's own writes.
     window : bool
         Show the live window; otherwise a status line.
     """
@@ -44,6 +46,7 @@ class Session:
     model: str
     device: str
     server: str | None = None
+    localizations: Path | None = None
     window: bool
 
 
@@ -80,7 +83,12 @@ def _server(session: Session, out: Path) -> Iterator[str]:
         yield session.server
         return
     settings = ServerSettings(
-        bind=_FREE_PORT, model=session.model, device=session.device, out=out, folder_per_run=False
+        bind=_FREE_PORT,
+        model=session.model,
+        device=session.device,
+        out=out,
+        folder_per_run=False,
+        localizations=session.localizations,
     )
     with ServerProcess(settings) as server:
         yield server.address

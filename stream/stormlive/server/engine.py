@@ -8,8 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from stormlive.output.tables import LOCALIZATION, Rows
+from stormlive.server.protocols import Sink
 from stormlive.wire.messages import Calibration
 from stormlive_models.checkpoint import ModelCard, file_sha256, load_model
+from stormlive_models.localize import Localizations, add_and_localize
+from stormlive_models.networks.livenet import LiveNet
 from stormlive_models.zoo import DEFAULT, find_model
 from stormlive_sim.errors import InputError
 
@@ -78,6 +82,21 @@ class Engine:
             return f"{self.torch_device} ({torch.cuda.get_device_name(self.torch_device)})"
         return "cpu"
 
+    def localizing_network(self) -> LiveNet:
+        """Return the network if it finds emitters one by one.
+
+        Raises
+        ------
+        InputError
+            When it gives a picture only.
+        """
+        if isinstance(self.network, LiveNet):
+            return self.network
+        raise InputError(
+            f"the model {self.card.name!r} ({self.card.architecture}) gives a picture but no localizations; leave out "
+            "--localizations or choose a --model with detection heads, such as livenet"
+        )
+
     def open(self, shape: tuple[int, int], calibration: Calibration) -> "Reconstruction":
         """Start the canvas of a run of frames (Y, X).
 
@@ -117,7 +136,7 @@ class Reconstruction:
     """
 
     def __init__(self, engine: Engine, shape: tuple[int, int], calibration: Calibration) -> None:
-        self._network = engine.network
+        self._engine = engine
         self._device = engine.torch_device
         self._calibration = calibration
         self.upsampling = engine.card.upsampling
@@ -137,12 +156,24 @@ class Reconstruction:
         self.n_frames = 0
         self.repaired_pixels = 0
 
-    def add(self, frames: NDArray[np.generic]) -> None:
-        """Add frames (B, Y, X) in ADU, as the camera gave them, to the canvas."""
+    def add(self, frames: NDArray[np.generic], sink: Sink | None = None) -> None:
+        """Add frames (B, Y, X) in ADU, as the camera gave them, to the canvas.
+
+        `sink` gets their localizations from the same pass of the network; `frame` is the index in `frames`.
+
+        Raises
+        ------
+        InputError
+            When there is a sink, and the network does not localize.
+        """
         n = max(1, _BATCH_PIXELS // self._last.numel())
         for first in range(0, len(frames), n):
             photons = self._photons(frames[first : first + n])
-            self._network.add_increment(photons, self._canvas)
+            if sink is None:
+                self._engine.network.add_increment(photons, self._canvas)
+            else:
+                network = self._engine.localizing_network()
+                sink(_rows(add_and_localize(network, photons, self._canvas, self.pixel_size_nm), first))
             self._sum += photons.sum(0, dtype=torch.float64)
             self._last = photons[-1].clone()
             self.n_frames += len(photons)
@@ -179,3 +210,12 @@ class Reconstruction:
     def last(self) -> NDArray[np.float32]:
         """Return the newest frame, float32 (Y, X), in photons."""
         return self._last.cpu().numpy()
+
+
+def _rows(found: Localizations, first_frame: int) -> Rows:
+    """Return localizations as rows of a table, in the host's memory."""
+    rows = np.empty(len(found), LOCALIZATION)
+    for name in LOCALIZATION.names or ():
+        rows[name] = getattr(found, name).cpu().numpy()
+    rows["frame"] += first_frame
+    return rows

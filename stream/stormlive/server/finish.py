@@ -1,15 +1,20 @@
-"""What a finished run leaves on disk."""
+"""What a run leaves on disk."""
 
 from pathlib import Path
+from uuid import UUID
 
-from stormlive.output.manifest import RUN_FILE, CameraRecord, ModelRecord, write_run
+from stormlive.output.manifest import RUN_FILE, CameraRecord, ModelRecord, prepare_folder, write_run
+from stormlive.output.tables import check_table_name, open_table, table_files
 from stormlive.server import protocols
 from stormlive.server.engine import Engine, Reconstruction
 from stormlive.server.protocols import FinishedRun
+from stormlive.server.run_table import RunTable
+from stormlive.wire.messages import Start
+from stormlive_sim.errors import InputError
 
 
 class RunWriter:
-    """Writes the files of each finished run.
+    """Writes the files of each run: the table of localizations as it grows, all others when it has finished.
 
     Parameters
     ----------
@@ -19,19 +24,48 @@ class RunWriter:
         Folder for the files.
     folder_per_run : bool
         Give every run a folder of its own in `out`, named after it; otherwise `out` itself takes the one run.
+    localizations : Path or None
+        The table, as `open_table` has it; a relative path lies in the run's folder.
+
+    Raises
+    ------
+    InputError
+        When there is to be a table, but the model does not localize, or many runs would share one file.
     """
 
-    def __init__(self, engine: Engine, out: Path, *, folder_per_run: bool) -> None:
+    def __init__(self, engine: Engine, out: Path, *, folder_per_run: bool, localizations: Path | None = None) -> None:
+        if localizations is not None:
+            check_table_name(localizations)
+            engine.localizing_network()
+            if folder_per_run and localizations.name != str(localizations):
+                raise InputError(
+                    "every run gets a table of localizations in its own folder: expected --localizations with a name "
+                    f"such as {localizations.name}, got {localizations}; --out says where the folders go"
+                )
         self._engine = engine
         self._out = out
         self._folder_per_run = folder_per_run
+        self._localizations = localizations
+        self._begun: dict[UUID, tuple[Path, list[Path]]] = {}
+
+    def open_table(self, start: Start) -> RunTable | None:
+        """Create the folder and the table of a run that starts, if there is to be one."""
+        if self._localizations is None:
+            return None
+        folder = self._folder(start.name)
+        prepare_folder(folder)
+        path = folder / self._localizations
+        table = open_table(path, shape=start.shape, pixel_size_nm=start.calibration.pixel_size_nm)
+        self._begun[start.run] = folder, table_files(path)
+        return RunTable(table)
 
     def __call__(self, run: FinishedRun, reconstruction: protocols.Reconstruction) -> str:
         """Write image, preview and record, and return the folder."""
         if not isinstance(reconstruction, Reconstruction):
             raise TypeError(f"expected this engine's Reconstruction, got {type(reconstruction).__name__}")
         start, card = run.start, self._engine.card
-        folder = self._own_folder(start.name) if self._folder_per_run else self._out
+        begun = self._begun.pop(start.run, None)
+        folder, tables = (self._folder(start.name), []) if begun is None else begun
         write_run(
             folder,
             canvas=reconstruction.canvas(),
@@ -64,13 +98,23 @@ class RunWriter:
             started_at=run.started_at,
             exit_status=run.exit_status,
             summary=run.ledger.sentence(),
+            extra_files=_inside(folder, tables),
         )
         return str(folder)
 
-    def _own_folder(self, name: str) -> Path:
-        """Return a folder in which no run lies yet, counting up: name, name-2, name-3."""
+    def _folder(self, name: str) -> Path:
+        """Return the folder of a run; of several, one in which no run lies yet: name, name-2, name-3."""
+        if not self._folder_per_run:
+            return self._out
         folder, number = self._out / name, 1
-        while (folder / RUN_FILE).exists():
+        # A table without a record is that of a run that goes on, or of a server that was killed.
+        while any((folder / file).exists() for file in (RUN_FILE, self._localizations or RUN_FILE)):
             number += 1
             folder = self._out / f"{name}-{number}"
         return folder
+
+
+def _inside(folder: Path, files: list[Path]) -> list[Path]:
+    """Return those of `files` that lie in `folder`, as paths that begin with it."""
+    top = folder.absolute()
+    return [folder / file.absolute().relative_to(top) for file in files if file.absolute().is_relative_to(top)]

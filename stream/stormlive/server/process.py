@@ -30,6 +30,8 @@ class ServerSettings:
         Folder for the runs.
     folder_per_run : bool
         See `RunWriter`.
+    localizations : Path or None
+        See `RunWriter`.
     """
 
     bind: str
@@ -37,6 +39,7 @@ class ServerSettings:
     device: str
     out: Path
     folder_per_run: bool = True
+    localizations: Path | None = None
 
 
 class ServerProcess:
@@ -114,8 +117,10 @@ def _run(settings: ServerSettings, pipe: Connection) -> None:
 
     try:
         engine = Engine(settings.model, settings.device)
-        writer = RunWriter(engine, settings.out, folder_per_run=settings.folder_per_run)
-        server = Server(engine, bind=settings.bind, finish=writer)
+        writer = RunWriter(
+            engine, settings.out, folder_per_run=settings.folder_per_run, localizations=settings.localizations
+        )
+        server = Server(engine, bind=settings.bind, finish=writer, open_table=writer.open_table)
         server.start()
     except InputError as error:
         pipe.send(("failed", str(error)))

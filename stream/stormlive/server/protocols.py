@@ -8,8 +8,12 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from stormlive.output.tables import Rows
 from stormlive.server.ledger import Ledger
 from stormlive.wire.messages import Calibration, Start
+
+Sink: TypeAlias = Callable[[Rows], None]
+"""Takes localizations, and owns them."""
 
 
 class Reconstruction(Protocol):
@@ -19,8 +23,12 @@ class Reconstruction(Protocol):
     def upsampling(self) -> int:
         """Canvas pixels along a camera pixel's side."""
 
-    def add(self, frames: NDArray[Any]) -> None:
-        """Add frames (B, Y, X), camera pixel type, ADU; on return their increment is in the canvas."""
+    def add(self, frames: NDArray[Any], sink: Sink | None = None) -> None:
+        """Add frames (B, Y, X), camera pixel type, ADU; on return their increment is in the canvas.
+
+        `sink`, where there is one, has got their localizations by then, frame by frame; `frame` is the index in
+        `frames`.
+        """
 
     def view(self, level: int, x: int, y: int, w: int, h: int) -> NDArray[np.float32]:
         """Return (h, w) of the canvas summed over 2**level pixels a side; the rectangle lies in that level.

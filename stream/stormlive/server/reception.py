@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from stormlive.ranges import Ranges
+from stormlive.server.limits import Limits
 from stormlive.server.run import Ending, Run
 from stormlive.server.runs import Runs
 from stormlive.wire.codec import Buffer, ProtocolError, check_version, frame_of, unpack
@@ -44,11 +45,9 @@ class Reception:
     Parameters
     ----------
     welcome
-        Makes the WELCOME, whose limits hold for every session.
+        Makes the WELCOME.
     clock_ns
         The server's monotonic clock.
-    grace_s
-        Time for a silent sender to come back before its run is ended.
     """
 
     def __init__(
@@ -56,16 +55,12 @@ class Reception:
         runs: Runs,
         welcome: Callable[[], Welcome],
         clock_ns: Callable[[], int],
-        *,
-        max_sessions: int,
-        grace_s: float,
+        limits: Limits,
     ) -> None:
         self._runs = runs
         self._welcome = welcome
         self._clock_ns = clock_ns
-        self._max_sessions = max_sessions
-        self._grace_s = grace_s
-        self._beat_s = welcome().heartbeat_ms / 1000
+        self._limits = limits
         self._sessions: dict[bytes, Session] = {}
         self._replaced: list[Session] = []
 
@@ -88,9 +83,7 @@ class Reception:
             # Nothing that one client says may end the server.
             _log.exception("a message could not be handled")
             self._cut(peer, f"{type(error).__name__}: {error}")
-            return Error(
-                code="internal", fatal=True, message="the server could not handle a message; see its log"
-            )
+            return Error(code="internal", fatal=True, message="the server could not handle a message; see its log")
 
     def returned(self, peer: bytes, nbytes: int) -> None:
         """Note credit that is about to be returned to a peer."""
@@ -113,10 +106,10 @@ class Reception:
     def _is_over(self, session: Session, now: float) -> bool:
         run, quiet_s = session.run, session.silence.lasts(now)
         if run is None:
-            return quiet_s > 3 * self._beat_s
+            return quiet_s > 3 * self._limits.heartbeat_s
         if run.state == "finished":
             return True
-        if quiet_s > 3 * self._beat_s + self._grace_s:
+        if quiet_s > 3 * self._limits.heartbeat_s + self._limits.grace_s:
             self._runs.end(run, Ending(exit_status="sender lost"))
             return True
         return False
@@ -128,16 +121,13 @@ class Reception:
         known = self._sessions.pop(peer, None)
         if known is not None:
             self._replaced.append(known)
-        if len(self._sessions) >= self._max_sessions:
-            text = f"the server is busy: it takes {self._max_sessions} senders at a time"
+        if len(self._sessions) >= self._limits.max_sessions:
+            text = f"the server is busy: it takes {self._limits.max_sessions} senders at a time"
             return Error(code="busy", fatal=False, message=text)
-        welcome = self._welcome()
-        self._sessions[peer] = Session(welcome.credit_bytes, now, self._beat_s)
-        return welcome
+        self._sessions[peer] = Session(self._limits.credit_bytes, now, self._limits.heartbeat_s)
+        return self._welcome()
 
-    def _answer(
-        self, peer: bytes, session: Session, message: Message, pixels: Buffer | None
-    ) -> Message | None:
+    def _answer(self, peer: bytes, session: Session, message: Message, pixels: Buffer | None) -> Message | None:
         run = session.run
         match message:
             case Ping():
@@ -158,11 +148,9 @@ class Reception:
         if session.run is not None:
             raise ProtocolError("a connection carries one run: open another one")
         nbytes = start.shape[0] * start.shape[1] * WIRE_DTYPES[start.dtype].itemsize
-        limit = self._welcome().max_frame_bytes
+        limit = self._limits.max_frame_bytes
         if nbytes > limit:
-            raise ProtocolError(
-                f"a frame would have {nbytes} bytes, the server takes {limit}", code="too-large"
-            )
+            raise ProtocolError(f"a frame would have {nbytes} bytes, the server takes {limit}", code="too-large")
         run = self._runs.start(start, peer)
         if run is None:
             return Error(code="busy", fatal=False, message="the server takes no more runs now")

@@ -9,6 +9,7 @@ import numpy as np
 
 from stormlive.server.ledger import Ledger
 from stormlive.server.protocols import Reconstruction
+from stormlive.server.run_table import RunTable
 from stormlive.wire.frame import Frame
 from stormlive.wire.messages import Final, RunState, Start
 
@@ -41,6 +42,7 @@ class Run:
         self.ledger = Ledger()
         self.queue: deque[Frame] = deque()
         self.reconstruction: Reconstruction | None = None
+        self.table: RunTable | None = None
         self.ending: Ending | None = None
         self.final: Final | None = None
         self.received = 0

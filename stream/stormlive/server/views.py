@@ -24,9 +24,7 @@ def answer(run: Run | None, view: View) -> tuple[Viewed | Error, NDArray[Any] | 
     w, h = min(view.w, columns - x), min(view.h, rows - y)
     if 4 * w * h > MAX_VIEW_BYTES:
         most = MAX_VIEW_BYTES // 4
-        return _refusal(
-            view, "too-large", f"{w} × {h} pixels are more than {most}; ask for a higher level"
-        ), None
+        return _refusal(view, "too-large", f"{w} × {h} pixels are more than {most}; ask for a higher level"), None
     if w == 0 or h == 0:
         part: NDArray[Any] = np.zeros((h, w), "<f4")
     elif view.picture == "canvas":

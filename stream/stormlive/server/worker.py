@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from stormlive.ranges import Ranges
 from stormlive.server.protocols import Engine, Finish, FinishedRun
 from stormlive.server.run import Ending, Run
+from stormlive.server.run_table import RunTable
 from stormlive.server.runs import BatchJob, FinishJob, OpenJob, Runs, ViewJob
 from stormlive.server.views import answer
 from stormlive.wire.frame import Frame
-from stormlive.wire.messages import Credit, Error, Final, Message, one_line
+from stormlive.wire.messages import Credit, Error, Final, Message, Start, one_line
 from stormlive_sim.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -37,16 +38,20 @@ class Outgoing:
 
 
 Post: TypeAlias = Callable[[Outgoing], None]
+OpenTable: TypeAlias = Callable[[Start], RunTable | None]
 
 
 class Worker:
     """Works off the jobs of `Runs`; what fails for one run ends that run and nothing else."""
 
-    def __init__(self, runs: Runs, engine: Engine, finish: Finish, post: Post) -> None:
+    def __init__(
+        self, runs: Runs, engine: Engine, finish: Finish, post: Post, open_table: OpenTable = lambda _: None
+    ) -> None:
         self._runs = runs
         self._engine = engine
         self._finish = finish
         self._post = post
+        self._open_table = open_table
 
     def work(self) -> None:
         """Work until the server stops and every run is closed."""
@@ -65,6 +70,7 @@ class Worker:
         start = run.start
         try:
             reconstruction = self._engine.open(start.shape, start.calibration)
+            table = self._open_table(start)
         except Exception as error:
             if not isinstance(error, InputError):
                 _log.exception("the engine could not open run %s", start.name)
@@ -74,6 +80,7 @@ class Worker:
             return
         with self._runs.lock:
             run.reconstruction = reconstruction
+            run.table = table
             run.state = "running"
         _log.info("run %s: %s frames of %s", start.name, start.dtype, start.shape)
 
@@ -86,7 +93,11 @@ class Worker:
         if fresh:
             began = time.monotonic()
             try:
-                reconstruction.add(np.stack([frame.pixels for frame in fresh]))
+                pixels = np.stack([frame.pixels for frame in fresh])
+                if run.table is None:
+                    reconstruction.add(pixels)
+                else:
+                    reconstruction.add(pixels, run.table.sink([frame.seq for frame in fresh]))
             except Exception as error:
                 _log.exception("the engine failed in run %s", run.start.name)
                 self._fail(run, job.frames, f"engine failed: {one_line(error) or type(error).__name__}")
@@ -113,7 +124,11 @@ class Worker:
     def _close(self, run: Run, ending: Ending) -> None:
         with self._runs.lock:
             run.ledger.close(ending.n or 0)
+        if run.table is not None:
+            run.table.close(run.ledger.total)
         folder, trouble = self._write(run, ending)
+        if run.table is not None:
+            trouble = trouble or run.table.trouble
         ledger = run.ledger
         final = Final(
             run=run.start.run,
@@ -148,9 +163,7 @@ class Worker:
             return self._finish(finished, run.reconstruction), None
         except Exception as error:
             _log.exception("the files of run %s could not be written; its canvas is kept", run.start.name)
-            return None, one_line(
-                f"the files could not be written: {one_line(error) or type(error).__name__}"
-            )
+            return None, one_line(f"the files could not be written: {one_line(error) or type(error).__name__}")
 
     def _view(self, job: ViewJob) -> None:
         pixels = None

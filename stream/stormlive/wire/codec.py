@@ -58,9 +58,7 @@ def encode(message: Message) -> bytes:
     """Return the header's bytes."""
     data = _encoder.encode(message)
     if len(data) > MAX_HEADER_BYTES:
-        raise ProtocolError(
-            f"{type(message).__name__} takes {len(data)} bytes, a header at most {MAX_HEADER_BYTES}"
-        )
+        raise ProtocolError(f"{type(message).__name__} takes {len(data)} bytes, a header at most {MAX_HEADER_BYTES}")
     return data
 
 

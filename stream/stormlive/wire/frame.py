@@ -24,9 +24,7 @@ def dtype_name(dtype: np.dtype[Any]) -> DtypeName:
     """Return the wire's name of a pixel type; InputError when the wire does not carry it."""
     name = _NAMES.get(dtype)
     if name is None:
-        raise InputError(
-            f"pixels must be little-endian {', '.join(WIRE_DTYPES)}, got {dtype}; convert the image"
-        )
+        raise InputError(f"pixels must be little-endian {', '.join(WIRE_DTYPES)}, got {dtype}; convert the image")
     return name
 
 
@@ -56,7 +54,5 @@ class Frame:
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 2 or self.pixels.size == 0:
-            raise InputError(
-                f"a frame must be a 2-D image with at least one pixel, got shape {self.pixels.shape}"
-            )
+            raise InputError(f"a frame must be a 2-D image with at least one pixel, got shape {self.pixels.shape}")
         dtype_name(self.pixels.dtype)

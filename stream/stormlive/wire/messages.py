@@ -141,9 +141,7 @@ class FrameHeader(msgspec.Struct, tag="frame", frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.nbytes != self.shape[0] * self.shape[1] * WIRE_DTYPES[self.dtype].itemsize:
-            raise InputError(
-                f"nbytes is {self.nbytes}, but shape {self.shape} of {self.dtype} takes another number"
-            )
+            raise InputError(f"nbytes is {self.nbytes}, but shape {self.shape} of {self.dtype} takes another number")
 
 
 class Credit(msgspec.Struct, tag="credit", frozen=True, kw_only=True):
@@ -272,18 +270,5 @@ def _check_spans(spans: tuple[tuple[int, int], ...]) -> None:
 
 
 Message: TypeAlias = (
-    Hello
-    | Welcome
-    | Start
-    | FrameHeader
-    | Credit
-    | Drop
-    | End
-    | Final
-    | Ping
-    | Pong
-    | Error
-    | View
-    | Viewed
-    | Status
+    Hello | Welcome | Start | FrameHeader | Credit | Drop | End | Final | Ping | Pong | Error | View | Viewed | Status
 )

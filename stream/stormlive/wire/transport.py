@@ -125,7 +125,12 @@ def send(socket: zmq.Socket[bytes], parts: Sequence[Buffer]) -> bool:
     answered for them.
     """
     try:
-        socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
+        try:
+            socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            # A short queue can look full because libzmq has not yet noted what was read: this makes it.
+            socket.getsockopt(zmq.EVENTS)
+            socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
     except zmq.Again:
         return False
     except zmq.ZMQError as error:

@@ -1,0 +1,32 @@
+"""What a server allows its clients."""
+
+from dataclasses import dataclass
+
+from stormlive.wire.messages import MAX_SPANS
+from stormlive_sim.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The numbers of `Server`, checked."""
+
+    max_sessions: int
+    credit_bytes: int
+    max_frame_bytes: int
+    max_batch: int
+    heartbeat_s: float
+    grace_s: float
+
+    def __post_init__(self) -> None:
+        if self.max_sessions < 1:
+            raise InputError(f"max_sessions must be at least 1, got {self.max_sessions}")
+        if not 1 <= self.max_frame_bytes <= self.credit_bytes:
+            raise InputError(
+                f"max_frame_bytes must be from 1 to credit_bytes ({self.credit_bytes}), got {self.max_frame_bytes}"
+            )
+        if not 1 <= self.max_batch <= MAX_SPANS:
+            raise InputError(f"max_batch must be from 1 to {MAX_SPANS}, got {self.max_batch}")
+        if not 0.01 <= self.heartbeat_s <= 60:
+            raise InputError(f"heartbeat_s must be from 0.01 to 60, got {self.heartbeat_s}")
+        if self.grace_s < 0:
+            raise InputError(f"grace_s must not be negative, got {self.grace_s}")

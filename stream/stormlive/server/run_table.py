@@ -1,0 +1,54 @@
+"""A run's table of localizations on its way to disk."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from stormlive.output.tables import Rows, Table
+from stormlive.server.protocols import Sink
+from stormlive.wire.messages import one_line
+
+_log = logging.getLogger(__name__)
+
+
+class RunTable:
+    """Gives localizations their frame numbers and writes them; a full disk ends the table, never the picture.
+
+    Attributes
+    ----------
+    trouble : str or None
+        Why the table is not complete.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self.trouble: str | None = None
+
+    def sink(self, numbers: Sequence[int]) -> Sink:
+        """Return what takes the localizations of a batch whose frames have these numbers in the acquisition."""
+        numbers_of_batch = np.array(numbers, np.int64)
+
+        def take(rows: Rows) -> None:
+            if self.trouble is not None:
+                return
+            rows["frame"] = numbers_of_batch[rows["frame"]]
+            try:
+                self._table.append(rows)
+            except Exception as error:
+                self._give_up(error)
+
+        return take
+
+    def close(self, n_frames: int) -> None:
+        """Close the table of an acquisition of so many frames."""
+        try:
+            self._table.close(n_frames)
+        except Exception as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        if self.trouble is None:
+            _log.error("the table of localizations ends here: %s", error)
+            reason = one_line(error) or type(error).__name__
+            self.trouble = f"the table of localizations is not complete: {reason}"
