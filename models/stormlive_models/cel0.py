@@ -255,7 +255,8 @@ def _polynomials(n_pixels: int) -> Tensor:
     """Return orthonormal polynomials up to degree 2 along one axis, float32 (pixels, 3)."""
     axis = torch.linspace(-1, 1, n_pixels, dtype=torch.float64)
     powers = torch.stack([axis**k for k in range(_BACKGROUND_DEGREE + 1)], 1)
-    return torch.linalg.qr(powers).Q.float()
+    orthonormal: Tensor = torch.linalg.qr(powers).Q
+    return orthonormal.float()
 
 
 def _level(area: float, false_alarm: float) -> float:

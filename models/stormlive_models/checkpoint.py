@@ -28,7 +28,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     architecture : str
         A key of `ARCHITECTURES`.
     arguments : dict
-        What the architecture is built with; holds `pixel_size_nm` and `upsampling`.
+        What the architecture is built with; holds `upsampling` and, where it was trained for one, `pixel_size_nm`.
     normalisation : str
         How photons become the network's input, in words.
     training : dict
@@ -49,8 +49,8 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def pixel_size_nm(self) -> float:
-        """Camera pixel that the model was trained for."""
-        return float(self.arguments["pixel_size_nm"])
+        """Camera pixel that the model was trained for; 0 for a method that takes any."""
+        return float(self.arguments.get("pixel_size_nm", 0))
 
     @property
     def upsampling(self) -> int:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from stormlive.server import engine as engine_module
 from stormlive.server.engine import Engine, Reconstruction, select_device
 from stormlive.wire.messages import Calibration
 from stormlive_sim.errors import InputError
@@ -40,7 +41,7 @@ def test_a_huge_batch_goes_through_in_pieces_of_bounded_memory(
     engine: Engine, movie: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = reconstruct(engine, movie).canvas()
-    monkeypatch.setattr("stormlive.server.engine._BATCH_PIXELS", 3 * movie[0].size)
+    monkeypatch.setitem(engine_module._BATCH_PIXELS, "cpu", 3 * movie[0].size)
     assert np.allclose(whole, reconstruct(engine, movie).canvas(), rtol=1e-4, atol=1e-4)
 
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from io import FileIO
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,7 +18,8 @@ import yaml
 from stormlive import StreamHook
 from stormlive.cli.app import run as run_command
 from stormlive.output.manifest import read_record
-from stormlive.output.tables import LOCALIZATION, open_table
+from stormlive.output.tables import LOCALIZATION, append_whole, open_table
+from stormlive.server import engine as engine_module
 from stormlive.server.engine import Engine
 from stormlive.server.finish import RunWriter
 from stormlive.server.loop import Server
@@ -55,6 +57,11 @@ def csv_rows(path: Path) -> np.ndarray:
 
 def picasso_info(path: Path) -> list[dict]:
     return list(yaml.safe_load_all(path.with_suffix(".yaml").read_text()))
+
+
+def picasso_locs(path: Path) -> np.ndarray:
+    with h5py.File(path) as file:
+        return file["locs"][...]
 
 
 @pytest.fixture(scope="module")
@@ -111,13 +118,14 @@ def test_the_hdf5_is_what_picasso_reads(tmp_path: Path) -> None:
     """The structure that picasso.io.load_locs and picasso.lib.ensure_sanity (0.11.3) ask for."""
     path = tmp_path / "t.hdf5"
     table = open_table(path, shape=SHAPE, pixel_size_nm=106.5)
+    assert len(picasso_locs(path)) == 0
     appended = [some_rows(n, frame) for frame, n in ((0, 7), (2, 5000), (6, 1))]
     for rows in appended:
         table.append(rows)
     table.append(some_rows(0, 8))
+    assert len(picasso_locs(path)) == 5008
     table.close(9)
-    with h5py.File(path) as file:
-        locs = file["locs"][...]
+    locs = picasso_locs(path)
     expected = np.concatenate(appended)
     assert locs.dtype.names == ("frame", "x", "y", "photons", "lpx", "lpy", "probability")
     assert locs["frame"].dtype == np.uint32
@@ -157,8 +165,7 @@ def test_a_kill_costs_no_row_and_readers_need_not_wait(
         if suffix == ".csv":
             return csv_rows(path)[:, 5].tolist()
         assert picasso_info(path)[0]["Frames"] == 50
-        with h5py.File(path) as file:
-            return file["locs"]["photons"].tolist()
+        return picasso_locs(path)["photons"].tolist()
 
     expected = np.repeat(1000.0 + np.arange(50), 300).tolist()
     with subprocess.Popen(
@@ -208,6 +215,42 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
             open_table(tmp_path / "nowhere" / f"t{suffix}", shape=SHAPE, pixel_size_nm=100.0)
 
 
+class FullDisk(FileIO):
+    """A file for which there are 1000 bytes left."""
+
+    left = 1000
+
+    def write(self, data: memoryview) -> int:
+        if self.left == 0:
+            raise OSError(28, "No space left on device")
+        n = super().write(data[: self.left])
+        self.left -= n
+        return n
+
+
+def test_what_a_full_disk_does_not_take_whole_is_not_in_the_file(tmp_path: Path) -> None:
+    with FullDisk(tmp_path / "f", "xb") as file:
+        append_whole(file, b"a" * 700)
+        with pytest.raises(OSError, match="No space"):
+            append_whole(file, b"b" * 700)
+    assert (tmp_path / "f").read_bytes() == b"a" * 700
+
+
+def test_an_hdf5_file_on_a_full_disk_holds_the_rows_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "t.hdf5"
+    table = open_table(path, shape=SHAPE, pixel_size_nm=100.0)
+    table.append(some_rows(500, 3))
+
+    def full(file: FileIO, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("stormlive.output.picasso.append_whole", full)
+    with pytest.raises(OSError, match="No space"):
+        table.append(some_rows(500, 4))
+    table.close(9)
+    assert picasso_locs(path)["frame"].tolist() == [3] * 500
+
+
 def test_a_full_disk_ends_the_table_and_nothing_else() -> None:
     class Full:
         appends = 0
@@ -232,7 +275,7 @@ def test_a_full_disk_ends_the_table_and_nothing_else() -> None:
 def test_localizing_costs_the_canvas_nothing_and_counts_frames_through_pieces(
     engine: Engine, movie: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stormlive.server.engine._BATCH_PIXELS", 5 * movie[0].size)
+    monkeypatch.setitem(engine_module._BATCH_PIXELS, "cpu", 5 * movie[0].size)
     plain, localizing = engine.open(SHAPE, CALIBRATION), engine.open(SHAPE, CALIBRATION)
     taken: list[np.ndarray] = []
     plain.add(movie)
@@ -271,8 +314,7 @@ def test_gaps_in_the_stream_do_not_shift_frame_numbers(
         assert set(found[:, 1]) == {1, 2, 6, 7, 12}
         assert np.allclose(found, wanted, atol=0.11)
     else:
-        with h5py.File(live) as one, h5py.File(expected) as two:
-            found, wanted = one["locs"][...], two["locs"][...]
+        found, wanted = picasso_locs(live), picasso_locs(expected)
         assert set(found["frame"]) == {0, 1, 5, 6, 11}
         for name in found.dtype.names:
             assert np.allclose(found[name], wanted[name], rtol=1e-3, atol=1e-3)

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -68,13 +68,19 @@ class SpotLibrary:
 
     def select(self, rows: slice) -> "SpotLibrary":
         """Return a part of the spots; the noise is shared."""
-        columns = {name: getattr(self, name)[rows] for name in ("crops", "x_px", "y_px", "photons", "background")}
-        return SpotLibrary(**{**self.__dict__, **columns})
+        return replace(
+            self,
+            crops=self.crops[rows],
+            x_px=self.x_px[rows],
+            y_px=self.y_px[rows],
+            photons=self.photons[rows],
+            background=self.background[rows],
+        )
 
     def to(self, device: torch.device) -> "SpotLibrary":
         """Return the same on another device."""
-        moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in self.__dict__.items()}
-        return SpotLibrary(**moved)
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.type is Tensor}
+        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})
 
 
 def collect_spots(
@@ -141,13 +147,7 @@ def collect_spots(
             "the dark parts of the frames hold no light at all: the baseline is above the background; check "
             "--baseline-adu"
         )
-    if not 0.4 * excess < variance / (level + 0.5):
-        logger.warning(
-            "the background's variance is %.2f of its mean, expected at least %g: check --baseline-adu, "
-            "--photons-per-adu and --emccd",
-            variance / level,
-            excess,
-        )
+    _check_noise(variance, level, excess)
     inner = slice(_REACH_PX - half, _REACH_PX + half + 1)
     return SpotLibrary(
         crops=cut[:, inner, inner].contiguous(),
@@ -219,6 +219,17 @@ def _check_width(widths: tuple[float, float], pixel_size_nm: float) -> None:
         raise InputError(
             f"the spots are {sigma_nm:.0f} nm wide (sigma) at pixels of {pixel_size_nm:g} nm, expected {low:.0f} to "
             f"{high:.0f} nm of light microscopy; check --pixel-size-nm"
+        )
+
+
+def _check_noise(variance: float, level: float, excess: float) -> None:
+    # Ten photons² are more than the read noise of cameras for single molecules.
+    low, high = 0.7 * excess * level, 2 * excess * level + 10
+    if not low < variance < high:
+        logger.warning(
+            "the background of %.1f photons has a variance of %.1f, expected %.1f to %.1f: check --baseline-adu, "
+            "--photons-per-adu and --emccd",
+            *(level, variance, low, high),
         )
 
 

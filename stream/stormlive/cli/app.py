@@ -7,7 +7,7 @@ import typer
 from rich.logging import RichHandler
 
 import stormlive
-from stormlive.cli import acquire, demo, import_keras, models, reconstruct, serve, simulate, train
+from stormlive.cli import acquire, demo, evaluate, import_keras, models, reconstruct, serve, simulate, train
 from stormlive.cli.terminal import answers, console, show_error
 from stormlive_sim.errors import InputError
 
@@ -27,6 +27,7 @@ app.command("acquire")(acquire.acquire)
 app.command("serve")(serve.serve)
 app.command("reconstruct")(reconstruct.reconstruct)
 app.command("simulate")(simulate.simulate)
+app.command("evaluate")(evaluate.evaluate)
 app.command("train")(train.train)
 app.command("import-keras")(import_keras.import_keras)
 app.command("models")(models.models)

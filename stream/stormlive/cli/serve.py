@@ -45,22 +45,19 @@ def serve(
     [bold]Acquisition(..., image_process_fn=hook)[/bold] and, at the end, [bold]print(hook.close().sentence)[/bold].
     The camera's calibration comes with each run. Ctrl-C finishes open runs and writes their files.
     """
-    from stormlive.server.engine import Engine
-    from stormlive.server.finish import RunWriter
-    from stormlive.server.loop import Server
+    from stormlive.server.process import ServerSettings, build_server
     from stormlive.wire.client import LiveClient
 
-    engine = Engine(model, device)
-    writer = RunWriter(engine, out, folder_per_run=True, localizations=localizations)
+    settings = ServerSettings(bind=bind, model=model, device=device, out=out, localizations=localizations)
     stop = threading.Event()
 
     def end(_signal: int, _frame: FrameType | None) -> None:
         stop.set()
 
-    with Server(engine, bind=bind, finish=writer, open_table=writer.open_table) as server:
+    with build_server(settings) as server:
         signal.signal(signal.SIGTERM, end)
         note(
-            f"listening on {server.address}, model {engine.model_name} on {engine.device}, "
+            f"listening on {server.address}, model {server.engine.model_name} on {server.engine.device}, "
             f"runs go to {out.absolute()}; Ctrl-C ends"
         )
         with LiveClient(server.address) as client, StatusLine() as line:

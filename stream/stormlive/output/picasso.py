@@ -31,6 +31,7 @@ _NUMBER = Struct("<Q")
 # Where the format's first version has the end of the file (HDF5 File Format Specification, superblock version 0).
 _END_OF_FILE_AT = 40
 _SOME_LENGTH = 0x123456789ABC
+_NOWHERE = 2**64 - 1  # the address of what is empty
 
 
 class PicassoTable:
@@ -99,14 +100,15 @@ class _Header:
             file.flush()
             self._bytes = bytearray(file.id.get_file_image())
         self._lengths = self._places(_SOME_LENGTH)
+        # In front of the size stands the address.
         (self._size,) = self._places(_SOME_LENGTH * _LOCS.itemsize)
-        _NUMBER.pack_into(self._bytes, self._size - _NUMBER.size, len(self._bytes))
 
     def of(self, n: int) -> bytes:
         """Return the header of `n` rows; it always has the same size."""
         for place in self._lengths:
             _NUMBER.pack_into(self._bytes, place, n)
         _NUMBER.pack_into(self._bytes, self._size, n * _LOCS.itemsize)
+        _NUMBER.pack_into(self._bytes, self._size - _NUMBER.size, len(self._bytes) if n else _NOWHERE)
         _NUMBER.pack_into(self._bytes, _END_OF_FILE_AT, len(self._bytes) + n * _LOCS.itemsize)
         return bytes(self._bytes)
 

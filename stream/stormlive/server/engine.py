@@ -1,7 +1,6 @@
 """The engine: frames in, super-resolved canvas out. The live server and `stormlive reconstruct` both use this one."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,15 +10,15 @@ from torch.nn import functional
 from stormlive.output.tables import LOCALIZATION, Rows
 from stormlive.server.protocols import Sink
 from stormlive.wire.messages import Calibration
-from stormlive_models.checkpoint import ModelCard, file_sha256, load_model
+from stormlive_models.checkpoint import ModelCard
 from stormlive_models.localize import Localizations, add_and_localize
 from stormlive_models.networks.livenet import LiveNet
-from stormlive_models.zoo import DEFAULT, find_model
+from stormlive_models.zoo import DEFAULT, open_model
 from stormlive_sim.errors import InputError
 
 _PIXEL_SIZE_TOLERANCE = 0.1
-_BATCH_PIXELS = 2**18
-"""Camera pixels that go through the network at once: 64 frames of 64x64; bounds the memory of its activations."""
+_BATCH_PIXELS = {"cpu": 2**16, "cuda": 2**20}
+"""Camera pixels that go through the network at once (on the CPU 16 frames of 64x64): bounds its activations."""
 
 
 def select_device(name: str) -> torch.device:
@@ -53,17 +52,16 @@ class Engine:
     Parameters
     ----------
     model : str
-        Name of a shipped model or path of a safetensors file.
+        Name of a shipped model, path of a safetensors file, or ``cel0``.
     device : str
         ``auto``, ``cpu`` or ``cuda:N``.
     """
 
     def __init__(self, model: str = DEFAULT, device: str = "auto") -> None:
         self.torch_device = select_device(device)
-        path = find_model(model)
-        self.network, self.card = load_model(path, self.torch_device)
-        self.weights_sha256 = file_sha256(path)
-        check_upsampling(self.card, path)
+        opened = open_model(model, self.torch_device)
+        self.network, self.card, self.weights_sha256 = opened.network, opened.card, opened.sha256
+        check_upsampling(self.card, model)
 
     @property
     def model_name(self) -> str:
@@ -72,7 +70,7 @@ class Engine:
 
     @property
     def pixel_size_nm(self) -> float:
-        """Camera pixel that the model was trained for."""
+        """Camera pixel that the model was trained for; 0 for a method that takes any."""
         return self.card.pixel_size_nm
 
     @property
@@ -110,18 +108,18 @@ class Engine:
 
 
 def check_pixel_size(model: str, model_nm: float, camera_nm: float) -> None:
-    """Raise an InputError unless the camera's pixel is within 10 % of the one that the model was trained for."""
-    if not math.isclose(camera_nm, model_nm, rel_tol=_PIXEL_SIZE_TOLERANCE):
+    """Raise an InputError unless the camera's pixel is within 10 % of the model's; a model's 0 takes any."""
+    if model_nm and not math.isclose(camera_nm, model_nm, rel_tol=_PIXEL_SIZE_TOLERANCE):
         raise InputError(
             f"the model {model!r} was trained for {model_nm:g} nm pixels, the camera has {camera_nm:g} nm; correct "
             "--pixel-size-nm or choose another --model (`stormlive models` lists them)"
         )
 
 
-def check_upsampling(card: ModelCard, path: Path) -> None:
+def check_upsampling(card: ModelCard, model: str) -> None:
     """Raise an InputError for a canvas finer than any file or screen can hold."""
     if not 1 <= card.upsampling <= 16:
-        raise InputError(f"{path} asks for {card.upsampling} sub-pixels per pixel; expected 1 to 16")
+        raise InputError(f"{model} asks for {card.upsampling} sub-pixels per pixel; expected 1 to 16")
 
 
 class Reconstruction:
@@ -166,7 +164,7 @@ class Reconstruction:
         InputError
             When there is a sink, and the network does not localize.
         """
-        n = max(1, _BATCH_PIXELS // self._last.numel())
+        n = max(1, _BATCH_PIXELS[self._device.type] // self._last.numel())
         for first in range(0, len(frames), n):
             photons = self._photons(frames[first : first + n])
             if sink is None:

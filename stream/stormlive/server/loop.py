@@ -63,7 +63,7 @@ class Server:
         heartbeat_s: float = 1.0,
         grace_s: float = 15.0,
     ) -> None:
-        self._engine = engine
+        self.engine = engine
         self._finish = finish
         self._open_table = open_table
         self._bind = bind
@@ -84,8 +84,8 @@ class Server:
         """Bind and start; when it returns, clients can connect. InputError when the port is in use."""
         if self._front is not None:
             return self
-        front = Front(self._runs, self._engine, self._bind, self._limits)
-        worker = Worker(self._runs, self._engine, self._finish, front.post, self._open_table)
+        front = Front(self._runs, self.engine, self._bind, self._limits)
+        worker = Worker(self._runs, self.engine, self._finish, front.post, self._open_table)
         self.address = front.address
         self.view_address = front.view_address
         self.status_address = front.status_address
