@@ -10,6 +10,7 @@ import time
 
 import torch
 from _report import report
+
 from stormlive_models.checkpoint import load_model
 from stormlive_models.zoo import DEFAULT, shipped
 

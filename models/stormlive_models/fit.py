@@ -16,7 +16,7 @@ from stormlive_models.spots import Spots
 _SQRT_TAU = math.sqrt(math.tau)
 _BACKGROUND_SHARE = 0.3
 _ITERATIONS = 40
-_CHUNK = 8192
+_CHUNK = 2048
 _LEAST_BACKGROUND = 0.01
 # Settled: the next step would be shorter than a thousandth of the standard error.
 _SETTLED = 1e-6

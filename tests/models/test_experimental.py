@@ -45,7 +45,7 @@ def to_photons(adu: Tensor) -> Tensor:
     return (adu - 100) * 0.5
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
     """Frames this small take longer where many threads share them, and far longer where they share the cores too."""
     threads = torch.get_num_threads()

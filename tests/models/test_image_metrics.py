@@ -63,9 +63,7 @@ def test_all_metrics_against_plain_loops(case: tuple[np.ndarray, Emitters, np.nd
     for row in range(17):
         for column in range(24):
             centre = np.array([column + 0.5, row + 0.5]) * PIXEL_NM
-            nearest = min(
-                math.dist(centre, p) for p in zip(truth.x_nm.tolist(), truth.y_nm.tolist(), strict=True)
-            )
+            nearest = min(math.dist(centre, p) for p in zip(truth.x_nm.tolist(), truth.y_nm.tolist(), strict=True))
             far += x[row, column] * (nearest > 25)
     assert scores.artifact_fraction == pytest.approx(far / x.sum(), rel=1e-6)
     assert 0 < scores.artifact_fraction < 1

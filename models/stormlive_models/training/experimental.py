@@ -8,7 +8,8 @@ from classical fits. What is made honest here, and what is not:
   laid under the whole frame, and its noise, drawn from the dark pixels of the recording, is given only as far as the
   crops have not brought noise already. The mean is therefore right everywhere, and the noise is right under one crop
   and between crops. Where k crops overlap, k - 1 backgrounds' worth of noise is too much: it cannot be taken out of
-  measured pixels. Networks learn to expect slightly noisier dense frames than there are.
+  measured pixels. Networks learn to expect slightly noisier dense frames than there are (sigma 1.15 px, EMCCD, 20
+  background photons: 2 % more variance at 3 emitters/µm², 7 % at 5).
 - **Brightness.** A spot is dimmed to a random share p of its photons the way an absorbing filter would: scaled, with
   the noise added that thinned light has. Backgrounds are thinned with it, which also lessens the excess above.
 - **Positions** carry the error of the fits. It comes from the very noise that is in the crop, so that for undimmed

@@ -235,8 +235,7 @@ def _check_noise(variance: float, level: float, excess: float) -> None:
 
 def _require(n: int, counted: str, kind: str) -> None:
     if n < NEEDED_SPOTS:
-        square_um = "about two spots per 1000 square pixels"
         raise InputError(
             f"found {n} spots that are {kind} in {counted}, needed {NEEDED_SPOTS}; give more frames, or sparser ones "
-            f"({square_um} is best), and check --baseline-adu and --photons-per-adu"
+            "(about two spots per 1000 square pixels are best), and check --baseline-adu and --photons-per-adu"
         )

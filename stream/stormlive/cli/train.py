@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stormlive_models.training.recipe import Recipe
 
 _EXPERIMENTAL = "Experimental training"
-_BLOCK = 64
+_BLOCK_PIXELS = 2**22
 
 
 def train(
@@ -121,8 +121,10 @@ def _experimental(
             f"{recipe.data.pixel_size_nm:g} nm; give the camera's pixel size in the sample, and the same in the recipe"
         )
     with Recording.open(stack) as movie:
+        _, height, width = movie.shape
         photons = (
-            (torch.from_numpy(block).float() - baseline_adu) * photons_per_adu for _, block in movie.blocks(_BLOCK)
+            (torch.from_numpy(block).float() - baseline_adu) * photons_per_adu
+            for _, block in movie.blocks(max(1, _BLOCK_PIXELS // (height * width)))
         )
         library = collect_spots(
             photons,
