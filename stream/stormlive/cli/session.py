@@ -1,8 +1,8 @@
 """One live session: server, acquisition and display together, and what is said at the end."""
 
 import contextlib
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,25 +113,31 @@ def _show_window(acquisition: AcquisitionProcess, client: LiveClient) -> Acquisi
     from stormlive.viewer.remote import RemoteView
     from stormlive.viewer.window import run_window
 
-    outcome: list[AcquisitionReport] = []
-
-    def follow() -> None:
+    def follow() -> AcquisitionReport:
         report = _follow(acquisition, client)
-        outcome.append(report)
         if report.hook is not None:
             note(f"{report.hook.sentence} Close the window to end.")
+        return report
 
-    follower = threading.Thread(target=follow, name="acquisition")
-    follower.start()
+    # From the main thread, where the newborn process can be shielded from Ctrl-C.
+    acquisition.start()
     view = RemoteView(client.address)
-    try:
-        run_window(view, f"stormlive – {client.address}")
-    except KeyboardInterrupt:
-        acquisition.stop()
-    finally:
-        follower.join()
-        view.close()
-    return outcome[0]
+    with ThreadPoolExecutor(1, "acquisition") as pool:
+        following = pool.submit(follow)
+        try:
+            run_window(view, f"stormlive – {client.address}")
+        except KeyboardInterrupt:
+            acquisition.stop()
+        finally:
+            view.close()
+        while True:
+            try:
+                return following.result(0.5)
+            except TimeoutError:
+                if following.done():
+                    raise
+            except KeyboardInterrupt:
+                acquisition.stop()
 
 
 def _judge(report: AcquisitionReport) -> Outcome:
