@@ -12,6 +12,7 @@ from torch import nn
 
 from stormlive_models.networks.deepstorm import DeepStorm
 from stormlive_models.networks.livenet import LiveNet
+from stormlive_sim.atomic import whole_file
 from stormlive_sim.errors import InputError
 
 ARCHITECTURES: dict[str, type[LiveNet] | type[DeepStorm]] = {"livenet": LiveNet, "deepstorm": DeepStorm}
@@ -61,9 +62,8 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
 def save_model(path: Path, network: nn.Module, card: ModelCard) -> None:
     """Write weights and card; a file that exists is replaced only when the new one is complete."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(save(tensors, {_KEY: msgspec.json.encode(card).decode()}))
-    temporary.replace(path)
+    with whole_file(path) as part:
+        part.write_bytes(save(tensors, {_KEY: msgspec.json.encode(card).decode()}))
 
 
 def read_card(path: Path) -> ModelCard:
@@ -72,7 +72,8 @@ def read_card(path: Path) -> ModelCard:
     Raises
     ------
     InputError
-        When the file is missing, is no safetensors file or carries no card of ours.
+        When the file is missing, is no safetensors file or carries no card of ours, or the card does not tell what
+        a reconstruction needs to know.
     """
     if not path.is_file():
         raise InputError(f"model file {path} does not exist; `stormlive models` lists the models that are installed")
@@ -93,6 +94,14 @@ def read_card(path: Path) -> ModelCard:
         raise InputError(
             f"{path} holds the architecture {card.architecture!r}, this version knows {sorted(ARCHITECTURES)}; "
             "update stormlive"
+        )
+    pixel_size_nm, upsampling = card.arguments.get("pixel_size_nm"), card.arguments.get("upsampling")
+    if not (
+        isinstance(pixel_size_nm, int | float) and pixel_size_nm > 0 and type(upsampling) is int and upsampling > 0
+    ):
+        raise InputError(
+            f"the model card in {path} lacks a pixel size or an upsampling above 0 (pixel_size_nm {pixel_size_nm!r}, "
+            f"upsampling {upsampling!r}); train or download it anew"
         )
     return card
 

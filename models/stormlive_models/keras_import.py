@@ -15,10 +15,6 @@ from stormlive_models.checkpoint import ModelCard, file_sha256
 from stormlive_models.networks.deepstorm import DeepStorm
 from stormlive_sim.errors import InputError
 
-# The original's heat maps come from a kernel that sums to 1, times 100; its prediction is blurred with a kernel that
-# sums to 2 before the two are compared. An emitter is therefore 50 in its prediction, and 100 in `DeepStorm`'s.
-PREDICTION_FACTOR = 2.0
-
 _SCALING = ("mean_test", "std_test")
 _NORM_PARTS = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 _KEPT = "give the file that the original's Training.py wrote, or model.save('x.h5') of the same network"
@@ -43,8 +39,8 @@ def import_keras(
 
     Notes
     -----
-    The last layer, which is linear, is multiplied by two: see `PREDICTION_FACTOR`. Positions keep the original's
-    convention, half a sub-pixel towards the frame's corner (its MATLAB code rounds where a histogram takes the floor).
+    Positions keep the original's convention, half a sub-pixel towards the frame's corner (its MATLAB code rounds
+    where a histogram takes the floor).
 
     Raises
     ------
@@ -54,8 +50,6 @@ def import_keras(
     network = DeepStorm(pixel_size_nm)
     layers = [m for m in network.layers.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]
     version = _copy_weights(weights, layers)
-    with torch.no_grad():
-        layers[-1].weight *= PREDICTION_FACTOR
     mean, std = _read_scaling(meanstd)
     network.mean.fill_(mean)
     network.std.fill_(std)
@@ -65,7 +59,7 @@ def import_keras(
         arguments={"pixel_size_nm": pixel_size_nm, "upsampling": network.upsampling},
         normalisation=(
             "nearest x8, [0, 1] by the frame's minimum and maximum, (x - mean)/std of the original's training set; "
-            "last layer times 2, so that an emitter is 100; positions half a sub-pixel towards the corner"
+            "positions half a sub-pixel towards the corner"
         ),
         training={"imported": "trained with the original Deep-STORM code; its settings are not in its files"},
         trained={

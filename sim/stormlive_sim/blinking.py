@@ -8,7 +8,8 @@ from torch import Tensor
 
 from stormlive_sim.emitters import Emitters
 
-_BLOCK_MS = 30_000.0
+# Blocks of this many mean on-times: an activation longer than one (1 in 10^10) is cut.
+_BLOCK_ON_TIMES = 25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class Blinking:
 class BlinkingSample:
     """Labels at fixed sites that blink; any stretch of time can be asked for, in any order.
 
-    Activations form a Poisson process per label, drawn in blocks of 30 s that each have a seed of their own: the
+    Activations form a Poisson process per label, drawn in short blocks that each have a seed of their own: the
     run has no end and frame 100,000 costs what frame 0 costs. A label may therefore be activated again while
     still on, with a probability of on/(on + off); at the duty cycles of STORM (< 1 %) this is rarer than what
     any experiment sees.
@@ -58,22 +59,23 @@ class BlinkingSample:
         self.sites_nm = sites_nm
         self.blinking = blinking
         self.seed = seed
+        self._block_ms = _BLOCK_ON_TIMES * blinking.on_ms
         self._block = lru_cache(maxsize=4)(self._draw_block)
 
     def _draw_block(self, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         kinetics = self.blinking
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, number))
-        alive = torch.exp(torch.tensor(-number * _BLOCK_MS / kinetics.bleach_ms))
-        mean = len(self.sites_nm) * _BLOCK_MS / (kinetics.on_ms + kinetics.off_ms) * alive
+        alive = torch.exp(torch.tensor(-number * self._block_ms / kinetics.bleach_ms))
+        mean = len(self.sites_nm) * self._block_ms / (kinetics.on_ms + kinetics.off_ms) * alive
         n = int(torch.poisson(mean, generator))
-        start = (torch.rand(n, generator=generator, dtype=torch.float64) + number) * _BLOCK_MS
+        start = (torch.rand(n, generator=generator, dtype=torch.float64) + number) * self._block_ms
         # Longer than one block would have to be looked for in more than the block before.
         length = torch.empty(n, dtype=torch.float64).exponential_(1 / kinetics.on_ms, generator=generator)
         site = torch.randint(max(1, len(self.sites_nm)), (n,), generator=generator)
         spread = kinetics.brightness_spread
         # exp(N(-s²/2, s)) has mean one.
         rate = torch.exp(torch.randn(n, generator=generator) * spread - spread**2 / 2) * kinetics.photons_per_ms
-        return start, start + length.clamp_max(_BLOCK_MS), site, rate
+        return start, start + length.clamp_max(self._block_ms), site, rate
 
     def emitters(self, start_ms: float, stop_ms: float, frame: int) -> Emitters:
         """Return what emits between two times, each with the photons of the time it was on.
@@ -86,7 +88,7 @@ class BlinkingSample:
             The frame number to write into the table.
         """
         tables = []
-        for number in range(max(0, int(start_ms // _BLOCK_MS) - 1), int(stop_ms // _BLOCK_MS) + 1):
+        for number in range(int(start_ms // self._block_ms) - 1, int(stop_ms // self._block_ms) + 1):
             begin, end, site, rate = self._block(number)
             on_ms = end.clamp_max(stop_ms) - begin.clamp_min(start_ms)
             seen = on_ms > 0

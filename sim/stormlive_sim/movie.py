@@ -55,16 +55,17 @@ class Scene:
 
     def __init__(self, settings: SceneSettings) -> None:
         self.settings = settings
-        generator = torch.Generator().manual_seed(mixed_seed(settings.seed, -1))
+        generator = torch.Generator().manual_seed(mixed_seed(settings.seed, -2))
         height, width = (n * settings.pixel_size_nm for n in settings.shape)
         # Light of emitters just outside the field reaches into it.
         margin = 4 * settings.psf_sigma_nm
         field_nm = (height + 2 * margin, width + 2 * margin)
         area_um2 = field_nm[0] * field_nm[1] / 1e6
         if settings.structure == "microtubules":
-            sites = filaments(max(3, round(area_um2 / 4.5)), field_nm, generator)
+            # Each crosses the field: their number grows with its side, so that the length per area stays the same.
+            sites = filaments(max(3, round(1.65 * area_um2**0.5)), field_nm, generator)
         elif settings.structure == "uniform":
-            sites = uniform(round(area_um2 * 2000), field_nm, generator)
+            sites = uniform(round(area_um2 * 500), field_nm, generator)
         else:
             raise ValueError(f"expected a structure of {STRUCTURES}, got {settings.structure!r}")
         kinetics = settings.blinking

@@ -8,6 +8,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from stormlive_sim.atomic import whole_file
 from stormlive_sim.errors import InputError
 from stormlive_sim.frame_table import describe_frame
 
@@ -69,19 +70,14 @@ def write_movie(
     if exposure_ms is not None:
         metadata |= {"TimeIncrement": exposure_ms, "TimeIncrementUnit": "ms"}
     n_bytes = n_frames * (first.nbytes + 512)
-    partial = path.with_name(path.name + ".partial")
     per_cm = 1e7 / pixel_size_nm
-    try:
-        with tifffile.TiffWriter(partial, ome=True, bigtiff=n_bytes > 4_000_000_000) as tiff:
-            tiff.write(
-                pages(),
-                shape=(n_frames, *first.shape),
-                dtype=first.dtype,
-                photometric="minisblack",
-                resolution=(per_cm, per_cm),
-                resolutionunit="CENTIMETER",
-                metadata=metadata,
-            )
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as part, tifffile.TiffWriter(part, ome=True, bigtiff=n_bytes > 4_000_000_000) as tiff:
+        tiff.write(
+            pages(),
+            shape=(n_frames, *first.shape),
+            dtype=first.dtype,
+            photometric="minisblack",
+            resolution=(per_cm, per_cm),
+            resolutionunit="CENTIMETER",
+            metadata=metadata,
+        )

@@ -1,15 +1,61 @@
 """ThunderSTORM tables: the CSV that most localization programs read (1-based frames, nm)."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import torch
 
+from stormlive_sim.atomic import cannot_write, whole_file
 from stormlive_sim.emitters import Emitters
 from stormlive_sim.errors import InputError
 
 HEADER = ("id", "frame", "x [nm]", "y [nm]", "sigma [nm]", "intensity [photon]")
+
+
+class TableWriter:
+    """A ThunderSTORM CSV that is being written; made by `table_writer`.
+
+    Attributes
+    ----------
+    n
+        Rows written so far.
+    """
+
+    def __init__(self, path: Path, file: TextIO, sigma_nm: float) -> None:
+        self.n = 0
+        self._path = path
+        self._sigma = f"{sigma_nm:.2f}"
+        self._writer = csv.writer(file)
+        file.write(",".join(f'"{name}"' for name in HEADER) + "\n")
+
+    def append(self, block: Emitters) -> None:
+        """Write the rows of one block."""
+        columns = (block.frame.tolist(), block.x_nm.tolist(), block.y_nm.tolist(), block.photons.tolist())
+        try:
+            for frame, x, y, photons in zip(*columns, strict=True):
+                self.n += 1
+                self._writer.writerow((self.n, frame + 1, f"{x:.2f}", f"{y:.2f}", self._sigma, f"{photons:.1f}"))
+        except OSError as error:
+            # Here, for the caller may be in the middle of another file, which would be blamed.
+            raise cannot_write(self._path, error) from error
+
+
+@contextmanager
+def table_writer(path: Path, *, sigma_nm: float) -> Iterator[TableWriter]:
+    """Write a ThunderSTORM CSV block by block, in frame order; it appears under `path` when the block ends well.
+
+    Parameters
+    ----------
+    path : Path
+        The CSV to write.
+    sigma_nm : float
+        The Gaussian width written beside each row.
+    """
+    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        yield TableWriter(path, file, sigma_nm)
 
 
 def write_table(path: Path, blocks: Iterable[Emitters], *, sigma_nm: float) -> int:
@@ -24,22 +70,10 @@ def write_table(path: Path, blocks: Iterable[Emitters], *, sigma_nm: float) -> i
     sigma_nm : float
         The Gaussian width written beside each row.
     """
-    n = 0
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        file.write(",".join(f'"{name}"' for name in HEADER) + "\n")
+    with table_writer(path, sigma_nm=sigma_nm) as table:
         for block in blocks:
-            rows = zip(
-                block.frame.tolist(),
-                block.x_nm.tolist(),
-                block.y_nm.tolist(),
-                block.photons.tolist(),
-                strict=True,
-            )
-            for frame, x, y, photons in rows:
-                n += 1
-                writer.writerow((n, frame + 1, f"{x:.2f}", f"{y:.2f}", f"{sigma_nm:.2f}", f"{photons:.1f}"))
-    return n
+            table.append(block)
+    return table.n
 
 
 def read_table(path: Path) -> Emitters:

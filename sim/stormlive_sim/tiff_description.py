@@ -59,8 +59,10 @@ def _imagej(text: str, path: Path) -> Description:
     fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
     def count(key: str) -> int:
-        value = fields.get(key, "1").strip()
-        return int(value) if value.isdigit() else 1
+        try:
+            return int(fields.get(key, "1"))
+        except ValueError:
+            return 1
 
     images = count("images")
     _refuse_axes(path, count("channels"), count("slices"), count("frames"))
@@ -73,7 +75,9 @@ def _shaped(text: str, path: Path) -> Description:
         described = json.loads(text)
         shape = [int(n) for n in described["shape"]]
         truncated = bool(described.get("truncated", False))
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        return Description()
+    if any(n < 1 for n in shape):
         return Description()
     leading = [n for n in shape[:-2] if n != 1]
     if len(leading) > 1:
@@ -87,7 +91,7 @@ def _shaped(text: str, path: Path) -> Description:
 def _ome(text: str, path: Path) -> Description:
     try:
         root = ElementTree.fromstring(text.encode())
-    except ElementTree.ParseError:
+    except (ElementTree.ParseError, LookupError, ValueError):  # the latter two: encodings that nobody knows
         return Description()
     pixels = [element for element in root.iter() if element.tag.rpartition("}")[2] == "Pixels"]
     if not pixels:  # a secondary file of a set: the metadata lies in the first
@@ -96,16 +100,27 @@ def _ome(text: str, path: Path) -> Description:
         raise InputError(
             f"expected one movie, got {len(pixels)} images (positions or series) in {path}; save one of them alone"
         )
-    size = {axis: int(pixels[0].get(f"Size{axis}", "1")) for axis in "CZT"}
+    try:
+        size = {axis: int(pixels[0].get(f"Size{axis}", "1")) for axis in "CZT"}
+        siblings = _siblings(pixels[0])
+    except ValueError:
+        return Description()
+    if min(size.values()) < 1:
+        return Description()
     _refuse_axes(path, size["C"], size["Z"], size["T"])
+    return Description(n_frames=size["T"] * size["Z"], siblings=siblings if len(siblings) > 1 else ())
+
+
+def _siblings(pixels: ElementTree.Element) -> tuple[str, ...]:
     order: dict[str, tuple[int, int]] = {}
-    for element in pixels[0].iter():
+    for element in pixels.iter():
         if element.tag.rpartition("}")[2] != "TiffData":
             continue
         first = (int(element.get("FirstT", "0")), int(element.get("FirstZ", "0")))
         for uuid in element:
             name = uuid.get("FileName")
+            if name is not None and Path(name).name in ("", ".."):
+                raise ValueError(f"{name!r} names no file")
             if name:
                 order[name] = min(first, order.get(name, first))
-    siblings = tuple(sorted(order, key=order.__getitem__))
-    return Description(n_frames=size["T"] * size["Z"], siblings=siblings if len(siblings) > 1 else ())
+    return tuple(sorted(order, key=order.__getitem__))

@@ -89,8 +89,10 @@ class TiffDirectories:
         """Return the values of an entry of whole numbers."""
         if entry.kind not in _TYPES or entry.count == 0:
             raise DamagedError
-        values = struct.Struct(f"{self.order}{entry.count}{_TYPES[entry.kind]}")
-        return values.unpack(self._values(entry, values.size))
+        code = _TYPES[entry.kind]
+        # Read first, which checks the count against the file's size: a format takes no count above 63 bits.
+        raw = self._values(entry, entry.count * struct.calcsize(self.order + code))
+        return struct.unpack(f"{self.order}{entry.count}{code}", raw)
 
     def text(self, entry: Entry) -> str:
         """Return the value of a text entry."""

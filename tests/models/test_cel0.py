@@ -4,7 +4,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from stormlive_models.cel0 import Cel0, Problem
+from stormlive_models.cel0 import Cel0
+from stormlive_models.cel0_problem import Problem
 from stormlive_models.evaluate import score
 from stormlive_sim.emitters import Emitters
 from stormlive_sim.errors import InputError
@@ -177,6 +178,12 @@ def test_emitters_outside_are_not_reported() -> None:
 def test_a_frame_without_any_light_is_empty() -> None:
     assert len(Cel0(reweightings=2, iterations=5).localize(torch.zeros(2, 16, 16))) == 0
     assert len(Cel0().localize(torch.zeros(0, 16, 16))) == 0
+
+
+def test_its_attributes_are_its_parameters() -> None:
+    # Its card and its checksum in run.json are made of them.
+    method = Cel0(psf_sigma_px=1.3, grid=3, upsampling=6)
+    assert vars(Cel0(**vars(method))) == vars(method)
 
 
 def test_frames_that_are_too_small_are_refused() -> None:

@@ -49,23 +49,41 @@ def test_a_frame_without_contrast_gives_no_nan() -> None:
     assert DeepStorm().eval()(torch.full((1, 16, 16), 7.0)).isfinite().all()
 
 
-def test_the_loss_is_the_published_one() -> None:
+def test_the_loss_is_that_of_the_reference_code() -> None:
     network = DeepStorm().eval()
     photons = torch.rand(2, 16, 16)
     truth = emitters([812.0, 400.0, 401.0], [306.0, 700.0, 700.0], [0, 1, 1])
     heat = network(photons)
-    target = torch.zeros(2, 128, 128)
-    target[0, 24, 64] = 100  # floor(306 / 12.5), floor(812 / 12.5)
-    target[1, 56, 32] = 200
+    spikes = torch.zeros(2, 128, 128)
+    spikes[0, 24, 64] = 1  # floor(306 / 12.5), floor(812 / 12.5)
+    spikes[1, 56, 32] = 1  # two emitters in one sub-pixel are one spike there
     axis = torch.arange(-3.0, 4)
     kernel = torch.exp(-(axis[:, None] ** 2 + axis**2) / 2)
-    kernel = 2 * kernel / kernel.sum()
+    kernel = kernel / kernel.sum()
 
-    def blur(image: torch.Tensor) -> torch.Tensor:
+    def blur(image: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
         return functional.conv2d(image[:, None], kernel[None, None], padding=3)
 
-    expected = (blur(heat) - blur(target)).square().mean() + heat.abs().mean()
+    # The prediction's kernel is the one with the factor 2.
+    expected = (blur(heat, 2 * kernel) - 100 * blur(spikes, kernel)).square().mean() + heat.abs().mean()
     assert network.loss(photons, truth).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_best_prediction_of_one_emitter_is_one_emitter_on_the_canvas() -> None:
+    network = DeepStorm(upsampling=1, pixel_size_nm=100.0)
+    truth = emitters([1650.0], [1650.0], [0])
+    prediction = torch.zeros(1, 33, 33, requires_grad=True)
+    optimizer = torch.optim.Adam([prediction], lr=0.3)
+    for step in range(1500):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.3 * (1 - step / 1500)
+        optimizer.zero_grad()
+        network.heat_loss(prediction, truth).backward()
+        optimizer.step()
+    # 50 but for what the absolute value takes away.
+    mass = prediction.detach().clamp_min(0).sum().item()
+    assert mass == pytest.approx(48.2, abs=1.0)
+    assert mass * DeepStorm.increment_scale == pytest.approx(1, abs=0.06)
 
 
 def test_increment_clips_negative_values_per_frame_before_the_sum() -> None:
@@ -74,5 +92,5 @@ def test_increment_clips_negative_values_per_frame_before_the_sum() -> None:
     canvas = torch.ones(96, 160)
     network.add_increment(photons, canvas)
     with torch.no_grad():
-        expected = 1 + network(photons).clamp_min(0).sum(0) / 100
+        expected = 1 + network(photons).clamp_min(0).sum(0) / 50
     assert torch.allclose(canvas, expected, atol=1e-6)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from stormlive_models.evaluate import match, score
+from stormlive_models.evaluate import match, match_tables, positions_nm, score
 from stormlive_models.localize import localizations
 from stormlive_models.networks.livenet import Detections
 from stormlive_sim.emitters import Emitters
@@ -50,6 +50,34 @@ def test_scores_by_hand() -> None:
     assert s.recall == pytest.approx(1 / 2)
     assert s.rmse_nm == pytest.approx(math.sqrt(2500 / 2))
     assert s.efficiency == pytest.approx(100 - math.hypot(60, s.rmse_nm))
+
+
+def test_errors_per_axis_and_their_bias_by_hand() -> None:
+    truth = table([(0, 100, 100), (0, 500, 500), (3, 100, 100)])
+    found = table([(3, 104, 98), (0, 110, 100), (0, 494, 505)])
+    s = score(found, truth, 50.0)
+    assert (s.bias_x_nm, s.bias_y_nm) == pytest.approx(((4 + 10 - 6) / 3, (-2 + 0 + 5) / 3))
+    assert s.rmse_x_nm == pytest.approx(math.sqrt((16 + 100 + 36) / 3))
+    assert s.rmse_y_nm == pytest.approx(math.sqrt((4 + 0 + 25) / 3))
+    assert s.rmse_nm == pytest.approx(math.hypot(s.rmse_x_nm, s.rmse_y_nm))
+
+
+def test_all_frames_at_once_are_paired_as_one_by_one() -> None:
+    generator = np.random.default_rng(7)
+    tables = []
+    for n in (300, 240):
+        frame = generator.integers(0, 12, n)
+        tables.append(table(list(zip(frame, *(generator.random((2, n)) * 500), strict=True))))
+    found, truth = tables
+    pairs = match_tables(found, truth, 80.0)
+    n = 0
+    for frame in range(12):
+        a, b = ((t.frame == frame).nonzero()[:, 0].numpy() for t in tables)
+        alone = match(positions_nm(found)[a], positions_nm(truth)[b], 80.0)
+        expected = {(a[i], b[j]) for i, j in alone}
+        assert expected == {(i, j) for i, j in pairs if found.frame[i] == frame}
+        n += len(expected)
+    assert n == len(pairs) > 100
 
 
 def test_frames_do_not_help_each_other_out() -> None:

@@ -1,3 +1,4 @@
+import errno
 import math
 from pathlib import Path
 
@@ -144,3 +145,45 @@ def test_files_that_are_no_model_are_refused_in_one_line(tmp_path: Path) -> None
         load_model(strange, torch.device("cpu"))
     with pytest.raises(InputError, match="livenet"):
         find_model("livnet")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"upsampling": 8},
+        {"pixel_size_nm": 100.0},
+        {"pixel_size_nm": "100", "upsampling": 8},
+        {"pixel_size_nm": 100.0, "upsampling": 0},
+    ],
+    ids=str,
+)
+def test_a_card_without_pixel_size_or_upsampling_is_refused(tmp_path: Path, arguments: dict[str, object]) -> None:
+    path = tmp_path / "model.safetensors"
+    card = ModelCard(
+        name="x", architecture="livenet", arguments=arguments, normalisation="", training={}, trained={}, metrics={}
+    )
+    save_model(path, LiveNet(width=8), card)
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(InputError, match=r"model\.safetensors lacks a pixel size or an upsampling"):
+        read_card(path)
+
+
+def test_weights_that_cannot_be_written_leave_those_that_were_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"before")
+
+    def full(part: Path, data: bytes) -> int:
+        part.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    card = ModelCard(
+        name="x", architecture="livenet", arguments={}, normalisation="", training={}, trained={}, metrics={}
+    )
+    with pytest.raises(InputError, match=r"cannot write .*model\.safetensors: No space left"):
+        save_model(path, LiveNet(width=8), card)
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == b"before"

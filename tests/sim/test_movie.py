@@ -107,3 +107,15 @@ def test_a_table_that_is_none_is_refused_in_one_line(tmp_path: Path, content: st
         path.write_text(content)
     with pytest.raises(InputError, match=r"x\.csv"):
         read_table(path)
+
+
+def test_the_run_begins_in_the_middle_of_the_blinking() -> None:
+    seeds = range(20)
+    sites = uniform(2000, (6400.0, 6400.0), torch.Generator().manual_seed(0))
+
+    def on(at_ms: float) -> int:
+        kinetics = Blinking(on_ms=40.0, off_ms=1960.0)
+        return sum(len(BlinkingSample(sites, kinetics, s).emitters(at_ms, at_ms + 1e-3, 0)) for s in seeds)
+
+    assert on(0.0) == pytest.approx(20 * 2000 * 0.02, rel=0.15)
+    assert on(5000.0) == pytest.approx(20 * 2000 * 0.02, rel=0.15)

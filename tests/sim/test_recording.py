@@ -1,7 +1,9 @@
 """A recording delivers exactly the pixels that were recorded, or says in one line why it cannot."""
 
+import errno
 import logging
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -187,6 +189,47 @@ def test_damaged_directories_are_refused(tmp_path: Path) -> None:
     refused(path, "damaged", "0 intact")
 
 
+def test_a_count_beyond_all_files_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "movie.tif"
+    save(path, movie(3), bigtiff=True)
+    with tifffile.TiffFile(path) as tiff:
+        tags = [tiff.pages[1].tags[name].offset for name in ("StripOffsets", "ImageWidth")]
+    whole = path.read_bytes()
+    for count in (2**20, 2**61, 2**63, 2**64 - 1):
+        for offset in tags:
+            data = bytearray(whole)
+            struct.pack_into("<Q", data, offset + 4, count)
+            path.write_bytes(data)
+            refused(path, str(path), "1 frames are intact")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<?xml version="1.0" encoding="klingon"?><OME><Pixels SizeT="3"/></OME>',
+        '<?xml version="1.0" encoding="utf-32"?><OME><Pixels SizeT="3"/></OME>',
+        '<OME><Pixels SizeT="many"/></OME>',
+        '<OME><Pixels SizeT="-3"/></OME>',
+        '<OME><Pixels SizeZ=""/></OME>',
+        '<OME><Pixels SizeT="3"><TiffData FirstT="one"/></Pixels></OME>',
+        '<OME><Pixels SizeT="3"><TiffData><UUID FileName="/"/></TiffData></Pixels></OME>',
+        "<OME><Pixels",
+        "ImageJ=1.54\nimages=\u00b2\n",
+        '{"shape": [1e999, 20, 30]}',
+        '{"shape": [-3, 20, 30], "truncated": true}',
+        '{"shape": ' + "[" * 100_000,
+    ],
+    ids=lambda text: text[:60],
+)
+def test_a_description_that_makes_no_sense_counts_as_none(tmp_path: Path, text: str) -> None:
+    frames = movie(3)
+    path = tmp_path / "movie.tif"
+    with tifffile.TiffWriter(path) as tiff:
+        for frame in frames:
+            tiff.write(frame, description=text.encode(), metadata=None, contiguous=False)
+    assert np.array_equal(read_all(path), frames)
+
+
 def test_compressed_data_that_does_not_decode(tmp_path: Path) -> None:
     path = tmp_path / "movie.tif"
     save(path, movie(3), compression="zlib")
@@ -370,3 +413,18 @@ def test_an_index_does_not_lead_out_of_its_folder(tmp_path: Path) -> None:
     name = b"raw_NDTiffStack.tif"
     index.write_bytes(index.read_bytes().replace(name, b"../" + name[3:]))
     refused(path, "outside its folder")
+
+
+def test_a_full_disk_leaves_the_movie_that_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "movie.ome.tif"
+    write_movie(path, movie(2), pixel_size_nm=100)
+    before = path.read_bytes()
+
+    def frames() -> Iterator[NDArray]:
+        yield movie(1)[0]
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(InputError, match=r"cannot write .*movie\.ome\.tif: No space left on device; .* MB are free"):
+        write_movie(path, frames(), n_frames=2, pixel_size_nm=100)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,6 +1,7 @@
 """Acquisitions on the real core, run as a script: ``acquisition_scenarios.py NAME FOLDER`` prints JSON."""
 
 import json
+import signal
 import sys
 import threading
 import time
@@ -345,6 +346,8 @@ def process_with_hook(folder: Path, address: str) -> dict:
 
 def process_interrupted(folder: Path) -> dict:
     """Tell when frames come, for the test to press Ctrl-C; end in order."""
+    # A shell that starts its jobs in the background gives them a SIGINT that is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     told = []
 
     def tell(progress: object) -> None:

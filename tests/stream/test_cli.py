@@ -1,13 +1,21 @@
 """What the command line says to bad input: one line, a non-zero status, no traceback."""
 
+import errno
 import socket
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 from stormlive.cli.app import run
+from stormlive_sim.emitters import Emitters
+from stormlive_sim.movie import Scene
+from stormlive_sim.thunderstorm import read_table
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +103,8 @@ def test_port_in_use(capsys: pytest.CaptureFixture[str]) -> None:
         (["serve", "--device", "cuda:7"], "cuda:7"),
         (["reconstruct", "m.tif", "-o", "nowhere/x.ome.tif"], "does not exist"),
         (["acquire", "--camera-movie", "a.tif", "--config", "b.cfg"], "one of them"),
-        (["acquire", "--headless", "--config", "b.cfg"], "b.cfg"),
+        (["acquire", "--headless", "--config", "b.cfg"], "--baseline-adu"),
+        (["demo", "--headless", "--exposure-ms", "0.01"], "--exposure-ms of at least"),
         (["acquire", "--headless", "--size", "64"], "WIDTHxHEIGHT"),
         (["acquire", "--headless", "--roi", "1,2,3"], "X,Y,WIDTH,HEIGHT"),
         (["simulate", "-o", "m.tif", "--truth", "t.csv", "--size", "4x4"], "8 to 4096"),
@@ -118,3 +127,87 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
 def test_models_are_listed_with_their_figures(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models"]) == 0
     assert "livenet" in capsys.readouterr().out
+
+
+def disk_full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["simulate", "-o", "file/m.tif", "--truth", "t.csv"],
+        ["simulate", "-o", "m.tif", "--truth", "file/t.csv"],
+        ["train", "r.toml", "-o", "file/x.safetensors"],
+        ["reconstruct", "m.tif", "-o", "file/x.ome.tif"],
+    ],
+    ids=" ".join,
+)
+def test_a_folder_that_is_a_file(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    Path("file").touch()
+    Path("r.toml").touch()
+    assert "file does not exist" in complaint(capsys, *arguments)
+    assert sorted(path.name for path in Path().iterdir()) == ["file", "r.toml"]
+
+
+def test_a_folder_that_refuses_is_found_before_the_work(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Path.open
+
+    def refuse(path: Path, mode: str = "r", *more: object, **options: object) -> object:
+        if "r" not in mode:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, mode, *more, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr("stormlive_sim.movie.Scene", pytest.fail)
+    monkeypatch.setattr("stormlive_models.training.loop.train", pytest.fail)
+    line = complaint(capsys, "simulate", "-o", "m.tif", "--truth", "t.csv")
+    assert "cannot write m.tif: Permission denied" in line
+    monkeypatch.setattr("stormlive_models.training.recipe.read_recipe", lambda _: None)
+    assert "cannot write x.safetensors" in complaint(capsys, "train", "r.toml", "-o", "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("fails", "blamed"),
+    [("tifffile.TiffWriter.write", "m.tif"), ("os.fsync", "m.tif"), ("csv.writer", "t.csv")],
+)
+def test_a_full_disk_leaves_neither_movie_nor_truth(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, fails: str, blamed: str
+) -> None:
+    full = SimpleNamespace(writerow=disk_full)
+    monkeypatch.setattr(fails, (lambda _: full) if blamed == "t.csv" else disk_full)
+    line = complaint(capsys, "simulate", "-o", "m.tif", "--truth", "t.csv", "--frames", "20")
+    assert f"cannot write {blamed}: No space left on device" in line
+    assert "MB are free" in line
+    assert list(Path().iterdir()) == []
+
+
+def test_whatever_else_the_system_refuses_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stormlive_models.zoo.shipped", disk_full)
+    assert "No space left on device" in complaint(capsys, "models")
+
+
+def test_simulate_writes_the_truth_while_it_makes_the_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: list[int] = []
+    tables: weakref.WeakSet[Emitters] = weakref.WeakSet()
+    frames = Scene.frames
+
+    def watched(scene: Scene, n: int, exposure_ms: float) -> Iterator[tuple[torch.Tensor, Emitters]]:
+        for image, table in frames(scene, n, exposure_ms):
+            tables.add(table)
+            alive.append(len(tables))
+            yield image, table
+
+    monkeypatch.setattr(Scene, "frames", watched)
+    assert run(["simulate", "-o", "m.tif", "--truth", "t.csv", "--frames", "30"]) == 0
+    assert len(alive) == 30
+    assert max(alive) <= 3
+    with tifffile.TiffFile("m.tif") as tiff:
+        assert len(tiff.pages) == 30
+    truth = read_table(Path("t.csv"))
+    assert (truth.frame.min(), truth.frame.max()) == (0, 29)
+    assert sorted(path.name for path in Path().iterdir()) == ["m.tif", "t.csv"]

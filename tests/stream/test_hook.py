@@ -383,7 +383,7 @@ def test_frames_over_the_servers_limit_are_named(closed: Closed) -> None:
 
 
 def test_a_failing_engine_is_told_with_what_was_saved(server: Server, closed: Closed) -> None:
-    engine = server._engine
+    engine = server.engine
     with make_hook(server.address) as hook:
         for frame in movie(10):
             hook(frame, None)
@@ -427,6 +427,32 @@ def test_an_aborted_acquisition_is_recorded_as_such(server: Server, closed: Clos
         acquisition()
     assert hook.report.complete
     assert closed.runs[0][0].exit_status == "aborted: KeyboardInterrupt"
+
+
+def test_close_waits_for_an_engine_that_is_slow_but_alive(server: Server) -> None:
+    hook = make_hook(server.address)
+    hook.check(20)
+    server.engine.frame_s = 2.5
+    for frame in movie(2):
+        hook(frame, None)
+    assert hook.close(timeout_s=1.0).complete
+
+
+def test_close_does_not_wait_forever_for_an_engine_that_hangs(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "PATIENCE_S", 0.5)
+    server.engine.gate.clear()
+    hook = make_hook(server.address)
+    hook.check(20)
+    hook(movie(1)[0], None)
+    report: list[HookReport] = []
+    closing = threading.Thread(target=lambda: report.append(hook.close(timeout_s=0.5)))
+    closing.start()
+    closing.join(20)
+    hung = closing.is_alive()
+    server.engine.gate.set()
+    closing.join()
+    assert not hung
+    assert report[0].missing == {"not processed before close": Ranges([(0, 0)])}
 
 
 def test_nothing_offered_nothing_opened(server: Server, closed: Closed) -> None:

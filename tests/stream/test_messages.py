@@ -42,6 +42,7 @@ from stormlive.wire.messages import (
     Welcome,
     check_run_name,
     one_line,
+    run_name_from,
 )
 from stormlive_sim.errors import InputError
 
@@ -381,17 +382,54 @@ def test_calibration_takes_numpy_numbers() -> None:
     Calibration(**{**GOOD, "baseline_adu": np.uint16(100)})
 
 
-@pytest.mark.parametrize("name", ["cell 1", "µtubuli-2026", "a" * 100])
+@pytest.mark.parametrize("name", ["cell 1", "µtubuli-2026", "a" * 100, "console", "com", "com10", "nul-1"])
 def test_good_run_names(name: str) -> None:
     assert check_run_name(name) == name
 
 
-@pytest.mark.parametrize("name", ["", "..", ".hidden", "a/b", "a\\b", "C:", "a\nb", "a" * 101, None, "a\0"])
+NO_FOLDERS = ["", "..", ".hidden", "a/b", "a\\b", "C:", "a\nb", "a" * 101, "a\0", " ", "a ", "x.", "😀" * 100]
+NO_FOLDERS += ["CON", "nul", "con.tif", "Lpt1.tar.gz", "COM¹", "aux .txt", "CONIN$"]
+
+
+@pytest.mark.parametrize("name", [*NO_FOLDERS, None])
 def test_run_names_that_are_no_folder(name: object) -> None:
     with pytest.raises(InputError, match="name"):
         check_run_name(name)
     with pytest.raises(ProtocolError):
         decode(changed(GOLDEN[2][0], name=name))
+
+
+def test_a_lone_surrogate_is_no_run_name() -> None:
+    with pytest.raises(InputError, match="name"):
+        check_run_name("a\ud800")
+
+
+@given(st.text(max_size=400) | st.sampled_from([*NO_FOLDERS, "a\ud800", "nul" + 150 * " ", "😀" * 99 + ". "]))
+def test_every_text_gives_a_run_name(text: str) -> None:
+    name = run_name_from(text)
+    assert check_run_name(name) == name
+    assert run_name_from(name) == name
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("cell 1", "cell 1"),
+        (".hidden", "hidden"),
+        ("CON", "CON_"),
+        ("nul.ome.tif", "nul_.ome.tif"),
+        ("aux .txt", "aux_.txt"),
+        ("", "run"),
+        (" .. ", "run"),
+        ("x.", "x"),
+        ("a/b:c", "a_b_c"),
+        ("a\nb", "a b"),
+        ("a" * 300, "a" * 100),
+        ("😀" * 100, "😀" * 50),
+    ],
+)
+def test_run_names_from_folders(text: str, name: str) -> None:
+    assert run_name_from(text) == name
 
 
 @given(st.text(max_size=400), st.integers(10, 300))

@@ -16,7 +16,9 @@ from stormlive.acquire.hook import StreamHook
 from stormlive.ranges import Ranges
 from stormlive.server.loop import Server
 from stormlive.server.protocols import FinishedRun
+from stormlive.server.run_table import RunTable
 from stormlive.wire.codec import encode, unpack
+from stormlive.wire.flow import LEAST_COST
 from stormlive.wire.messages import (
     PROTOCOL,
     Credit,
@@ -44,7 +46,7 @@ _spec.loader.exec_module(fake)
 
 SHAPE = (12, 18)
 NBYTES = 12 * 18 * 2
-CREDIT = 20 * NBYTES
+CREDIT = 20 * LEAST_COST
 
 
 class Closed:
@@ -430,6 +432,22 @@ def test_files_that_cannot_be_written_do_not_cost_the_picture(server: Server, cl
     assert hook.report.folder == "folder"
 
 
+def test_a_table_that_fails_at_length_still_gets_its_final(engine: Any, closed: Closed) -> None:
+    class FullDisk:
+        def close(self, n_frames: int) -> None:
+            raise OSError(28, "No space left on device", "x" * 400)
+
+    with (
+        Server(engine, finish=closed, bind="tcp://127.0.0.1:*", open_table=lambda _: RunTable(FullDisk())) as server,
+        Peer(server.address) as peer,
+    ):
+        run = uuid4()
+        peer.say(start_of(run))
+        peer.say(End(run=run, n=0, exit_status="ok", dropped=0))
+        error = peer.hear(Final).error
+    assert error.startswith("the table of localizations is not complete: [Errno 28]")
+
+
 def test_an_engine_that_fails_for_one_run_goes_on_with_others(
     server: Server, engine: Any, closed: Closed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -550,6 +568,30 @@ def test_who_breaks_the_rules_is_cut_off_and_nobody_else_notices(breach: str, se
     assert finished["good"].exit_status == "ok"
 
 
+@pytest.mark.parametrize("breach", [[], [b"\x00\xff garbage"]], ids=["hello", "garbage, hello"])
+def test_the_credit_of_a_session_that_is_over_comes_back_to_nobody(
+    breach: list[bytes], server: Server, engine: Any, closed: Closed
+) -> None:
+    engine.gate.clear()
+    with Peer(server.address) as peer:
+        run, frame = uuid4(), movie(1)[0]
+        peer.say(start_of(run))
+        peer.frame(run, 0, frame)
+        statuses(server, lambda status: status.received == 1 and status.backlog == 0)  # the engine is in a batch
+        for part in breach:
+            peer.raw(part)
+            assert peer.hear(Error).fatal
+        peer.say(Hello(version=PROTOCOL))
+        peer.hear(Welcome)
+        engine.gate.set()
+        with make_hook(server) as good:
+            good(frame, None)
+        assert good.report.complete
+        peer.say(Ping(clock_ns=1))
+        assert isinstance(peer.hear(Credit | Error | Pong), Pong)
+    server.raise_if_failed()
+
+
 @pytest.mark.parametrize(
     "early", [FrameHeader(run=uuid4(), seq=0, t_ns=0, dtype="uint8", shape=(1, 1), nbytes=1), Drop, End]
 )
@@ -611,7 +653,7 @@ def test_more_than_the_credit_is_cut_off(server: Server, engine: Any, closed: Cl
     with Peer(server.address) as greedy:
         run, frame = uuid4(), movie(1)[0]
         greedy.say(start_of(run))
-        most = greedy.welcome.credit_bytes // NBYTES
+        most = greedy.welcome.credit_bytes // LEAST_COST
         for seq in range(most):
             greedy.frame(run, seq, frame)
         greedy.say(Ping(clock_ns=1))
@@ -627,7 +669,7 @@ def test_the_servers_memory_is_bounded_by_credit(server: Server, engine: Any) ->
     with make_hook(server) as hook:
         for frame in movie(500):
             hook(frame, None)
-        most = CREDIT // NBYTES
+        most = CREDIT // LEAST_COST
         status = statuses(server, lambda status: status.received >= most)
         # Once more, so that anything over the credit would have had the time to arrive.
         status = statuses(server, lambda later: later.received >= status.received)
@@ -636,10 +678,27 @@ def test_the_servers_memory_is_bounded_by_credit(server: Server, engine: Any) ->
     assert hook.report.complete
 
 
+def test_the_smallest_frames_are_bounded_in_number(server: Server, engine: Any) -> None:
+    engine.gate.clear()
+    most = CREDIT // LEAST_COST
+    with Peer(server.address) as greedy:
+        run = uuid4()
+        greedy.say(start_of(run, shape=(1, 1), dtype="uint8"))
+        for seq in range(most + 1):
+            greedy.frame(run, seq, np.zeros((1, 1), np.uint8), dtype="uint8")
+        assert greedy.hear(Error | Credit).code == "credit"
+    with make_hook(server) as hook:  # knows the same rule
+        for _ in range(10 * most):
+            hook(np.zeros((1, 1), np.uint8), None)
+        statuses(server, lambda status: status.run == hook.run and status.received == most)
+        engine.gate.set()
+    assert hook.report.complete
+
+
 def test_coming_back_does_not_double_the_credit(server: Server, engine: Any) -> None:
     engine.gate.clear()
     run, frame = uuid4(), movie(1)[0]
-    most = CREDIT // NBYTES
+    most = CREDIT // LEAST_COST
     for attempt in (1, 2):
         with Peer(server.address) as peer:
             peer.say(start_of(run))

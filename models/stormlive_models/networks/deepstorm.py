@@ -27,13 +27,13 @@ class DeepStorm(nn.Module):
 
     Notes
     -----
-    The published loss: mean squared error between the prediction blurred by a 7x7 Gaussian (sigma 1 sub-pixel)
-    and the equally blurred emitter image times 100, plus the mean absolute value of the prediction. The blur
-    carries the factor 2 that the reference code has.
+    The loss of the reference code: mean squared error between the prediction, blurred by twice a 7x7 Gaussian of sigma
+    1 sub-pixel, and 100 times the emitter image (0 or 1 per sub-pixel) blurred by that Gaussian once, plus the mean
+    absolute value of the prediction. The factor 2 stands on the prediction's side alone.
     """
 
-    increment_scale = 0.01
-    """One emitter is 100 in the network's target: the canvas is in emitters."""
+    increment_scale = 0.02
+    """One emitter is 100 in the target, and the prediction is blurred by a kernel of sum 2: 50 is an emitter."""
 
     def __init__(self, pixel_size_nm: float = 100.0, upsampling: int = 8) -> None:
         super().__init__()
@@ -50,16 +50,22 @@ class DeepStorm(nn.Module):
         self.register_buffer("std", torch.tensor(0.17764))
         axis = torch.arange(-3.0, 4.0)
         kernel = torch.exp(-(axis[:, None] ** 2 + axis**2) / 2)
-        self.register_buffer("kernel", 2 * (kernel / kernel.sum())[None, None], persistent=False)
+        self.register_buffer("kernel", (kernel / kernel.sum())[None, None], persistent=False)
         self.mean: Tensor
         self.std: Tensor
         self.kernel: Tensor
 
+    @property
+    def pixels_per_pixel(self) -> int:
+        """Pixels that the network computes for each camera pixel, for bounding the memory of a batch."""
+        return self.upsampling**2
+
     def calibrate(self, photons: Tensor) -> None:
         """Take the mean and standard deviation of the training set from a sample of it, (B, Y, X)."""
-        raw = deepstorm_input(photons, 1, torch.zeros(()), torch.ones(()))
+        raw = deepstorm_input(photons, 1, torch.zeros(()), torch.ones(())).flatten(1)
         self.mean.fill_(raw.mean())
-        self.std.fill_(raw.std())
+        # As the reference code does: the mean of the frames' own standard deviations.
+        self.std.fill_(raw.std(1, correction=0).mean())
 
     def forward(self, photons: Tensor) -> Tensor:
         """Return the heat map, (B, Y u, X u), of frames (B, Y, X); sizes are padded to multiples of 8."""
@@ -70,16 +76,22 @@ class DeepStorm(nn.Module):
         return heat[:, 0, :height, :width]
 
     def loss(self, photons: Tensor, truth: Emitters) -> Tensor:
-        """Return the published loss for frames (B, Y, X) and their emitters."""
-        prediction = self(photons).float()
-        target = torch.zeros_like(prediction)
-        sub_nm = self.pixel_size_nm / self.upsampling
-        column = (truth.x_nm / sub_nm).long().clamp(0, target.shape[2] - 1)
-        row = (truth.y_nm / sub_nm).long().clamp(0, target.shape[1] - 1)
-        target.index_put_((truth.frame, row, column), torch.tensor(100.0), accumulate=True)
-        blurred: Tensor = functional.conv2d((prediction - target)[:, None], self.kernel, padding=3)
-        loss: Tensor = blurred.square().mean() + prediction.abs().mean()
-        return loss
+        """Return the loss of frames (B, Y, X) and their emitters."""
+        return self.heat_loss(self(photons), truth)
+
+    def heat_loss(self, prediction: Tensor, truth: Emitters) -> Tensor:
+        """Return the loss of a predicted heat map (B, Y u, X u); always computed in float32."""
+        with torch.autocast(prediction.device.type, enabled=False):
+            prediction = prediction.float()
+            spikes = torch.zeros_like(prediction)
+            sub_nm = self.pixel_size_nm / self.upsampling
+            column = (truth.x_nm / sub_nm).long().clamp(0, spikes.shape[2] - 1)
+            row = (truth.y_nm / sub_nm).long().clamp(0, spikes.shape[1] - 1)
+            spikes[truth.frame, row, column] = 1.0
+            difference = (2 * prediction - 100 * spikes)[:, None]
+            blurred: Tensor = functional.conv2d(difference, self.kernel, padding=3)
+            loss: Tensor = blurred.square().mean() + prediction.abs().mean()
+            return loss
 
     @torch.no_grad()
     def add_increment(self, photons: Tensor, canvas: Tensor) -> None:

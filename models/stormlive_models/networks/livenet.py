@@ -94,6 +94,7 @@ class LiveNet(nn.Module):
     fade = (0.2, 0.6)
     # Rendered width as a share of the predicted uncertainty, and its bounds in sub-pixels.
     sigma_share = 0.5
+    pixels_per_pixel = 1  # what it computes for each camera pixel, for bounding the memory of a batch
     sigma_bounds = (0.5, 2.0)
 
     def __init__(self, pixel_size_nm: float = 100.0, upsampling: int = 8, width: int = 48) -> None:
@@ -144,7 +145,7 @@ class LiveNet(nn.Module):
         """Do nothing: livenet's scaling has no constants of the training set."""
 
     def loss(self, photons: Tensor, truth: Emitters) -> Tensor:
-        """Return the negative log-likelihood of the emitters of frames (B, Y, X), per frame."""
+        """Return the negative log-likelihood of the emitters of frames (B, Y, X), per emitter."""
         return detection_loss(self(photons), truth, self.pixel_size_nm)
 
     @torch.no_grad()

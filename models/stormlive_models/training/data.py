@@ -44,10 +44,10 @@ def sample_batch(settings: DataSettings, n: int, generator: torch.Generator) -> 
     """
     device = generator.device
     size = settings.patch_px
-    x_px, y_px, frame = _positions(settings, n, generator)
+    x_px, y_px, frame = draw_positions(settings, n, generator)
     photons = _photons(settings, frame, n, generator)
 
-    clean = _background(settings, n, generator)
+    clean = draw_background(settings, n, generator)
     sigma_px = _uniform(settings.psf_sigma_nm, n, generator) / settings.pixel_size_nm
     radius = int(4.2 * settings.psf_sigma_nm[1] / settings.pixel_size_nm) + 1
     render_gaussians(clean, frame, x_px, y_px, photons, sigma_px[frame], radius=radius)
@@ -70,7 +70,7 @@ def sample_batch(settings: DataSettings, n: int, generator: torch.Generator) -> 
     return measured, table.select(keep)
 
 
-def _positions(settings: DataSettings, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def draw_positions(settings: DataSettings, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Return (x, y, frame) of all emitters, also those up to the margin outside."""
     device = generator.device
     extent = settings.patch_px + 2 * _MARGIN_PX
@@ -112,7 +112,7 @@ def _photons(settings: DataSettings, frame: Tensor, n: int, generator: torch.Gen
     return mean * brightness * torch.where(partial, part, 1.0)
 
 
-def _background(settings: DataSettings, n: int, generator: torch.Generator) -> Tensor:
+def draw_background(settings: DataSettings, n: int, generator: torch.Generator) -> Tensor:
     """Return a smooth, uneven background, (n, patch, patch) photons."""
     device = generator.device
     level = _log_uniform(settings.background_photons, n, generator)[:, None, None]

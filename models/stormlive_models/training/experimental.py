@@ -22,7 +22,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from stormlive_models.training.data import _background, _positions
+from stormlive_models.training.data import draw_background, draw_positions
 from stormlive_models.training.loop import TrainingData
 from stormlive_models.training.recipe import DataSettings
 from stormlive_models.training.spot_library import SpotLibrary
@@ -84,7 +84,7 @@ def sample_summed_crops(
     """
     device = generator.device
     size, nm = settings.patch_px, settings.pixel_size_nm
-    x_px, y_px, frame = _positions(settings, n, generator)
+    x_px, y_px, frame = draw_positions(settings, n, generator)
     spot = torch.randint(len(library), (len(frame),), generator=generator, device=device)
     # Whole pixels only: an interpolated crop would be smoother than any camera's.
     left = (x_px - library.x_px[spot]).round().long()
@@ -93,7 +93,7 @@ def sample_summed_crops(
     low, high = _SHARES
     share = torch.rand(len(frame), generator=generator, device=device) * (high - low) + low
 
-    level = _background(_with_background(settings, library), n, generator)
+    level = draw_background(_with_background(settings, library), n, generator)
     light, noise = _thinned(library, spot, share, generator)
     summed, brought = torch.zeros_like(level), torch.zeros_like(level)
     _add(summed, light, frame, top, left)

@@ -128,6 +128,8 @@ class AcquisitionResult:
         Rate from the first frame to the last; 0 for fewer than two frames.
     stopped
         Whether it was ended early on request.
+    reported_pixel_size_nm
+        What Micro-Manager's own calibration says, binning included; None where it has none.
     """
 
     seen: int
@@ -136,6 +138,7 @@ class AcquisitionResult:
     seconds: float
     frames_per_s: float
     stopped: bool
+    reported_pixel_size_nm: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,9 @@ StartMaker: TypeAlias = Callable[[DtypeName, tuple[int, int]], messages.Start]
 
 CONNECT_S = 1.0
 ANSWER_S = 2.0
-# After END the server writes the run's files: as long as it answers pings, that counts as progress.
-FINISH_PATIENCE_S = 120.0
+# An engine may need long for a batch, and for the run's files after END: as long as the server answers pings
+# meanwhile, that counts as progress, up to this long after its last acknowledgement.
+PATIENCE_S = 120.0
 # Frames sent before the socket is read again.
 BURST = 64
 
@@ -50,7 +51,8 @@ class Connection:
         self._credit = Credit(0)
         self._start: messages.Start | None = None
         self._reported: dict[str, int] = {}
-        self._end_sent_at: float | None = None
+        self._end_sent = False
+        self._at_work_since = time.monotonic()
         self._lost = False
         self.unacknowledged: dict[int, Parcel] = {}
 
@@ -108,7 +110,7 @@ class Connection:
     def _wait(self, poller: zmq.Poller, queue_full: bool, most_s: float) -> None:
         """Sleep until the server speaks, a frame is offered that could be sent, or `most_s` have passed."""
         outbox = self._outbox
-        has_credit = self._credit.in_flight + outbox.frame_bytes <= self._credit.window
+        has_credit = self._credit.in_flight + self._credit.cost(outbox.frame_bytes) <= self._credit.window
         could_send = has_credit and not queue_full
         # Set before looking: a frame offered after the look finds it set and wakes us.
         outbox.sender_sleeps = could_send
@@ -132,8 +134,9 @@ class Connection:
             if not self._post(start):
                 return False
             self._start = start
+        cost = self._credit.cost(outbox.frame_bytes)
         for _ in range(BURST):
-            if not outbox.waiting or not self._credit.take(outbox.frame_bytes):
+            if not outbox.waiting or not self._credit.take(cost):
                 return True
             parcel = outbox.waiting[0]
             pixels = outbox.pixels(parcel)
@@ -142,23 +145,26 @@ class Connection:
             header = encode(frame_header(frame))
             # The slot is not used again before its frame is acknowledged, so libzmq may read it in place.
             if not send(self._socket, [header, pixels.reshape(-1).view("u1").data]):
-                self._credit.give(outbox.frame_bytes)
+                self._credit.give(cost)
                 return False
             outbox.waiting.popleft()
+            if not self.unacknowledged:
+                self._at_work_since = time.monotonic()
             self.unacknowledged[parcel.seq] = parcel
             account.step()
         return True
 
     def _send_end(self) -> None:
         ending, start = self._account.ending, self._start
-        if ending is None or start is None or self._end_sent_at is not None or self._outbox.waiting:
+        if ending is None or start is None or self._end_sent or self._outbox.waiting:
             return
         if not self._report_drops():
             return
         dropped = sum(ranges.count() for _, ranges in self._gaps())
         end = messages.End(run=start.run, n=ending.n, exit_status=ending.exit_status, dropped=dropped)
         if self._post(end):
-            self._end_sent_at = time.monotonic()
+            self._end_sent = True
+            self._at_work_since = time.monotonic()
 
     def _gaps(self) -> list[tuple[str, Ranges]]:
         return [*self._outbox.refused.items(), *self._account.lost.items()]
@@ -187,9 +193,8 @@ class Connection:
             case messages.Pong():
                 now_ns = time.perf_counter_ns()
                 self._clock.sample(sent_ns=message.ping_ns, received_ns=now_ns, peer_ns=message.clock_ns)
-                ended = self._end_sent_at
-                finishing = ended is not None and not self.unacknowledged
-                if finishing and ended is not None and time.monotonic() - ended < FINISH_PATIENCE_S:
+                at_work = self._end_sent or bool(self.unacknowledged)
+                if at_work and time.monotonic() - self._at_work_since < PATIENCE_S:
                     account.step()
             case messages.Final():
                 account.close(message)
@@ -209,6 +214,7 @@ class Connection:
             if parcel is not None:
                 self._account.live.add(seq)
                 self._outbox.release(parcel)
+        self._at_work_since = time.monotonic()
         self._account.step()
 
     def _next(self) -> messages.Message | None:

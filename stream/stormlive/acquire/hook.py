@@ -191,7 +191,8 @@ class StreamHook:
     def close(self, timeout_s: float = 10.0, exit_status: str = "ok") -> HookReport:
         """Send what waits, end the run, and tell what became of every frame.
 
-        Waits as long as there is progress, and `timeout_s` after the last of it.
+        Waits as long as there is progress, and `timeout_s` after the last of it. A server that answers while
+        it has work of ours makes progress, for two minutes after its last acknowledgement.
         """
         account = self._account
         with self._closing:

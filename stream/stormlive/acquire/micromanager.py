@@ -97,6 +97,7 @@ def _acquire(
         seconds=ended_s - clock.first_s if seen else 0.0,
         frames_per_s=(seen - 1) / (clock.last_s - clock.first_s) if seen > 1 else 0.0,
         stopped=run.stopped,
+        reported_pixel_size_nm=1000 * opened.core.get_pixel_size_um() or None,
     )
     cause = _cause(run, seen, opened, settings)
     if cause is not None:

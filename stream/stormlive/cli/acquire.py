@@ -14,6 +14,7 @@ _SIMULATED_FRAMES = 500
 
 
 def acquire(
+    context: typer.Context,
     camera_movie: Annotated[
         Path | None,
         typer.Option("--camera-movie", metavar="FILE.tif", help="Play this recorded movie through the camera."),
@@ -57,7 +58,7 @@ def acquire(
     TIFF stack, with --config it is your microscope. The raw data is saved as NDTiff whatever happens to the picture.
     """
     from stormlive.acquire.acquisition import AcquisitionSettings
-    from stormlive.cli.cameras import demo_scene, movie_camera, simulated_camera
+    from stormlive.cli.cameras import demo_scene, movie_camera, refuse_too_fast, simulated_camera
     from stormlive.cli.session import Session, run_session
     from stormlive.output.tables import check_new_table
     from stormlive.viewer.screen import has_display
@@ -67,6 +68,8 @@ def acquire(
 
     if camera_movie is not None and config is not None:
         raise InputError("--camera-movie plays a movie and --config runs a microscope; give one of them")
+    if config is not None:
+        options.require_calibration(context)
     calibration = Calibration(
         pixel_size_nm=pixel_size_nm,
         baseline_adu=baseline_adu,
@@ -82,7 +85,9 @@ def acquire(
             frames = frames or len(movie)
         camera = movie_camera(camera_movie)
     elif config is None:
-        camera = simulated_camera(demo_scene(options.image_size(size), calibration, seed=0))
+        scene = demo_scene(options.image_size(size), calibration, seed=0)
+        refuse_too_fast(scene, exposure_ms)
+        camera = simulated_camera(scene)
     folder = out or Path(f"stormlive-run-{datetime.datetime.now():%Y%m%d-%H%M%S}")
     if localizations is not None:
         if server is not None:

@@ -11,6 +11,8 @@ from stormlive.cli import acquire, demo, evaluate, import_keras, models, reconst
 from stormlive.cli.terminal import answers, console, show_error
 from stormlive_sim.errors import InputError
 
+_log = logging.getLogger(__name__)
+
 app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -65,6 +67,11 @@ def run(arguments: Sequence[str]) -> int:
         return show_error("stopped by Ctrl-C", status=130)
     except typer.Abort:
         return show_error("stopped")
+    except OSError as error:
+        # A full disk, a lost network share: the machine's fault, not ours. Where it happened shows with --verbose.
+        _log.info("what the operating system refused:", exc_info=True)
+        where = f"{error.filename}: " if error.filename else ""
+        return show_error(f"{where}{error.strerror or error}; check the disk and the permissions, then try again")
     except Exception as error:
         # Typer's own errors (no such option, a value out of range) share no public base class.
         format_message = getattr(error, "format_message", None)

@@ -1,11 +1,15 @@
 """The cameras that a command can name, built in the process that acquires."""
 
+import time
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from stormlive.wire.messages import Calibration
 from stormlive_sim.blinking import Blinking
 from stormlive_sim.camera import Camera, MovieCamera
+from stormlive_sim.errors import InputError
 from stormlive_sim.movie import SceneSettings
 from stormlive_sim.recording import Recording
 from stormlive_sim.sensor import emccd
@@ -30,6 +34,24 @@ def demo_scene(shape: tuple[int, int], calibration: Calibration, seed: int) -> S
 def simulated_camera(settings: SceneSettings) -> partial[Camera]:
     """Return what builds a camera on a simulated sample."""
     return partial(_simulated, settings)
+
+
+def refuse_too_fast(settings: SceneSettings, exposure_ms: float) -> None:
+    """Raise an InputError when this machine cannot simulate frames as fast as the camera would take them."""
+    camera = SimulatedCamera(settings)
+    height, width = settings.shape
+    out = np.empty(settings.shape, np.uint16)
+    times = []
+    for frame in range(7):
+        started = time.perf_counter()
+        camera.render(frame, 0, 0, width, height, 1, exposure_ms, out)
+        times.append(1000 * (time.perf_counter() - started))
+    # The fastest: a machine that is busy for a moment is not too slow.
+    if min(times) > 0.8 * exposure_ms:
+        raise InputError(
+            f"this machine takes {min(times):.1f} ms to simulate a frame of {width}x{height}, longer than the exposure "
+            f"of {exposure_ms:g} ms allows; choose an --exposure-ms of at least {2 * min(times):.0f} or less --size"
+        )
 
 
 def movie_camera(path: Path) -> partial[Camera]:

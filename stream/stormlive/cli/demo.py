@@ -31,7 +31,7 @@ def demo(
     ends with a picture of widefield, super-resolved and truth side by side.
     """
     from stormlive.acquire.acquisition import AcquisitionSettings
-    from stormlive.cli.cameras import demo_scene, simulated_camera
+    from stormlive.cli.cameras import demo_scene, refuse_too_fast, simulated_camera
     from stormlive.cli.session import Session, run_session
     from stormlive.output.ome_tiff import read_image
     from stormlive.output.preview import Panel, write_side_by_side
@@ -46,6 +46,7 @@ def demo(
         exposure_ms=exposure_ms,
     )
     scene = demo_scene(options.image_size(size), calibration, seed)
+    refuse_too_fast(scene, exposure_ms)
     folder = out or Path(f"stormlive-demo-{datetime.datetime.now():%Y%m%d-%H%M%S}")
     window = not headless and has_display()
     n_frames = max(1, round(seconds * 1000 / exposure_ms))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _TOLERANCES_NM = (50.0, 100.0, 250.0)
 _MOST_OUTSIDE = 0.05
+_MOST_FRAMES = 10_000_000
 _ROWS = 20
 
 
@@ -109,9 +110,11 @@ def _read_table(path: Path) -> "Emitters":
         bad = ~column.isfinite()
         if bad.any():
             raise InputError(f"{path}: row {int(bad.nonzero()[0]) + 1} has no finite {name}; remove such rows")
-    if (table.frame < 0).any():
-        row = int((table.frame < 0).nonzero()[0]) + 1
-        raise InputError(f"{path}: row {row} has no frame number from 1 on; ThunderSTORM counts frames from 1")
+    # A NaN has become some whole number far away by now.
+    strange = (table.frame < 0) | (table.frame >= _MOST_FRAMES)
+    if strange.any():
+        row = int(strange.nonzero()[0]) + 1
+        raise InputError(f"{path}: row {row} has no frame number from 1 to {_MOST_FRAMES}; ThunderSTORM counts from 1")
     return table
 
 

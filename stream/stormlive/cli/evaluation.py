@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stormlive.output.atomic import whole_file
 from stormlive_models.evaluate import Scores, match_tables, scores
 from stormlive_models.frc import RingCorrelation, localization_frc, odd_and_even
 from stormlive_models.image_metrics import ImageScores, score_image
+from stormlive_sim.atomic import whole_file
 from stormlive_sim.emitters import Emitters
 
 Counts = NDArray[np.int64]

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stormlive.cli.evaluation import Evaluation, ImageEvaluation, LocalizationEvaluation
-from stormlive.output.atomic import whole_file
 from stormlive.output.display import GAMMA, auto_contrast, sum_pool
 from stormlive_models.evaluate import match_tables, positions_nm, score
 from stormlive_models.frc import THRESHOLD
 from stormlive_models.image_metrics import blur, truth_histogram
+from stormlive_sim.atomic import whole_file
 from stormlive_sim.emitters import Emitters
 from stormlive_sim.errors import InputError
 

@@ -1,14 +1,17 @@
 """Options that several commands share: the camera's calibration, the model, the device."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from stormlive_sim.atomic import cannot_write
 from stormlive_sim.errors import InputError
 
 _CAMERA = "Camera calibration"
 _ENGINE = "Engine"
+_CALIBRATION = ("pixel_size_nm", "baseline_adu", "photons_per_adu", "exposure_ms")
 
 PixelSize = Annotated[
     float,
@@ -113,5 +116,27 @@ def check_can_write(path: Path, own_folder: Path | None = None) -> None:
     folder = path.absolute().parent
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the name of a file in it")
-    if not folder.is_dir() and (own_folder is None or folder != own_folder.absolute()):
+    if folder.is_dir():
+        # Permissions tell too little: a read-only disk, a quota or a network share refuses in its own way.
+        probe = folder / f"{path.name}.{os.getpid()}.part"
+        try:
+            probe.open("xb").close()
+            probe.unlink()
+        except OSError as error:
+            raise cannot_write(path, error) from error
+    elif own_folder is None or folder != own_folder.absolute():
         raise InputError(f"the folder {folder} does not exist; create it or choose another")
+
+
+def require_calibration(context: typer.Context) -> None:
+    """Raise an InputError that names the calibration options which were not given.
+
+    A simulated camera has the defaults; for a real one a default would be a guess, and the picture wrong.
+    """
+    sources = {name: context.get_parameter_source(name) for name in _CALIBRATION}
+    lacking = [f"--{name.replace('_', '-')}" for name, source in sources.items() if source and source.name == "DEFAULT"]
+    if lacking:
+        raise InputError(
+            f"a microscope of your own needs its calibration, and {', '.join(lacking)} is missing; the camera's "
+            "certificate and the objective's magnification have the numbers"
+        )

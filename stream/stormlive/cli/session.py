@@ -1,6 +1,7 @@
 """One live session: server, acquisition and display together, and what is said at the end."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from stormlive.output.manifest import refuse_taken_folder
 from stormlive.server.engine import check_pixel_size
 from stormlive.server.process import ServerProcess, ServerSettings
 from stormlive.wire.client import LiveClient
-from stormlive.wire.messages import Calibration
+from stormlive.wire.messages import Calibration, run_name_from
 from stormlive_sim.errors import InputError
 
 _FREE_PORT = "tcp://127.0.0.1:0"
@@ -71,10 +72,10 @@ def run_session(session: Session, out: Path) -> Outcome:
     with _server(session, out) as address, LiveClient(address) as client:
         welcome = client.welcome
         check_pixel_size(welcome.model, welcome.model_pixel_size_nm, session.calibration.pixel_size_nm)
-        hook = HookSettings(address=address, calibration=session.calibration, name=out.name or "run")
+        hook = HookSettings(address=address, calibration=session.calibration, name=run_name_from(out.name))
         acquisition = AcquisitionProcess(session.acquisition, hook=hook)
         report = (_show_window if session.window else _follow)(acquisition, client)
-    return _judge(report)
+    return _judge(report, session.calibration)
 
 
 @contextlib.contextmanager
@@ -140,7 +141,7 @@ def _show_window(acquisition: AcquisitionProcess, client: LiveClient) -> Acquisi
                 acquisition.stop()
 
 
-def _judge(report: AcquisitionReport) -> Outcome:
+def _judge(report: AcquisitionReport, calibration: Calibration) -> Outcome:
     if report.failure is not None:
         raise InputError(report.failure)
     if report.hook is None or report.result is None:
@@ -150,6 +151,12 @@ def _judge(report: AcquisitionReport) -> Outcome:
         saved = report.result.dataset
         hint = f"; the raw data is safe: stormlive reconstruct {saved} -o picture.ome.tif" if saved else ""
         raise InputError(f"{hook.failed} ({hook.sentence}){hint}")
+    reported_nm = report.result.reported_pixel_size_nm
+    if reported_nm is not None and not math.isclose(reported_nm, calibration.pixel_size_nm, rel_tol=0.05):
+        note(
+            f"Micro-Manager's calibration says {reported_nm:g} nm pixels, --pixel-size-nm says "
+            f"{calibration.pixel_size_nm:g}: one of them is wrong; the picture's scale follows --pixel-size-nm"
+        )
     if report.result.stopped:
         note(f"stopped early after {report.result.seen} frames")
     note(hook.sentence)

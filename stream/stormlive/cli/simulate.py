@@ -47,11 +47,10 @@ def simulate(
 ) -> None:
     """Simulate a blinking sample under a camera: a movie, and the truth to judge a reconstruction by."""
     from stormlive_sim.blinking import Blinking
-    from stormlive_sim.emitters import Emitters
     from stormlive_sim.movie import Scene, SceneSettings
     from stormlive_sim.recording import write_movie
     from stormlive_sim.sensor import emccd, scmos
-    from stormlive_sim.thunderstorm import write_table
+    from stormlive_sim.thunderstorm import table_writer
 
     options.check_can_write(output)
     options.check_can_write(truth)
@@ -68,16 +67,15 @@ def simulate(
             seed=seed,
         )
     )
-    tables: list[Emitters] = []
+    # Both at once: the truth of a long movie does not fit in memory.
+    with frame_progress() as bar, table_writer(truth, sigma_nm=psf_sigma_nm) as table:
+        task = bar.add_task("simulating", total=frames, rate="")
 
-    def images() -> Iterator[NDArray[Any]]:
-        with frame_progress() as bar:
-            task = bar.add_task("simulating", total=frames, rate="")
-            for image, table in scene.frames(frames, exposure_ms):
-                tables.append(table)
+        def images() -> Iterator[NDArray[Any]]:
+            for image, emitters in scene.frames(frames, exposure_ms):
+                table.append(emitters)
                 bar.advance(task)
                 yield image.numpy()
 
-    write_movie(output, images(), pixel_size_nm=pixel_size_nm, exposure_ms=exposure_ms, n_frames=frames)
-    n = write_table(truth, tables, sigma_nm=psf_sigma_nm)
-    note(f"{frames} frames: {output}; {n} emitters: {truth}")
+        write_movie(output, images(), pixel_size_nm=pixel_size_nm, exposure_ms=exposure_ms, n_frames=frames)
+    note(f"{frames} frames: {output}; {table.n} emitters: {truth}")

@@ -11,9 +11,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stormlive.output.atomic import whole_file
 from stormlive.output.ome_tiff import write_image
 from stormlive.output.preview import write_preview
+from stormlive_sim.atomic import whole_file
 from stormlive_sim.errors import InputError
 
 RUN_FILE = "run.json"

@@ -17,7 +17,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from stormlive.output.atomic import whole_file
+from stormlive_sim.atomic import whole_file
 from stormlive_sim.errors import InputError
 
 _NM_PER_CM = 1e7

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
-from stormlive.output.atomic import whole_file
 from stormlive.output.display import (
     GAMMA,
     SUPERRES_COLORMAP,
@@ -21,6 +20,7 @@ from stormlive.output.display import (
     sum_pool,
 )
 from stormlive.output.lettering import draw_text, text_width_px
+from stormlive_sim.atomic import whole_file
 from stormlive_sim.errors import InputError
 
 _MOST_PX = 2048

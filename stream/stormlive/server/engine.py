@@ -164,8 +164,11 @@ class Reconstruction:
         InputError
             When there is a sink, and the network does not localize.
         """
-        n = max(1, _BATCH_PIXELS[self._device.type] // self._last.numel())
-        for first in range(0, len(frames), n):
+        most = _BATCH_PIXELS[self._device.type] // (self._last.numel() * self._engine.network.pixels_per_pixel)
+        first = 0
+        while first < len(frames):
+            # Batches of 1, 2, 4, …: the convolution library keeps working memory for every size that it ever saw.
+            n = 1 << (max(1, min(most, len(frames) - first)).bit_length() - 1)
             photons = self._photons(frames[first : first + n])
             if sink is None:
                 self._engine.network.add_increment(photons, self._canvas)
@@ -174,7 +177,8 @@ class Reconstruction:
                 sink(_rows(add_and_localize(network, photons, self._canvas, self.pixel_size_nm), first))
             self._sum += photons.sum(0, dtype=torch.float64)
             self._last = photons[-1].clone()
-            self.n_frames += len(photons)
+            self.n_frames += n
+            first += n
 
     def _photons(self, frames: NDArray[np.generic]) -> torch.Tensor:
         """Return photons = (ADU - baseline) x photons per ADU: the one place where this happens."""

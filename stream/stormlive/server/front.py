@@ -139,8 +139,10 @@ class Front:
     def _send_outgoing(self) -> None:
         while self._outgoing:
             out = self._outgoing.popleft()
-            if isinstance(out.message, messages.Credit):
-                self._reception.returned(out.peer, out.message.bytes)
+            if isinstance(out.message, messages.Credit) and out.credit is not None:
+                out.credit.give(out.message.bytes)
+                if self._reception.begun_anew(out.peer, out.credit):
+                    continue
             if isinstance(out.message, messages.Final):
                 self._told_final[out.peer] = time.monotonic()
             parts: list[Buffer] = [out.peer, encode(out.message)]

@@ -85,11 +85,10 @@ class Reception:
             self._cut(peer, f"{type(error).__name__}: {error}")
             return Error(code="internal", fatal=True, message="the server could not handle a message; see its log")
 
-    def returned(self, peer: bytes, nbytes: int) -> None:
-        """Note credit that is about to be returned to a peer."""
+    def begun_anew(self, peer: bytes, credit: Credit) -> bool:
+        """Return whether a peer has said HELLO again since it spent this credit: it has none of it to get back."""
         session = self._sessions.get(peer)
-        if session is not None:
-            session.credit.give(nbytes)
+        return session is not None and session.credit is not credit
 
     def tick(self, now: float) -> None:
         """Close the sessions that are over, and end the runs whose senders did not come back."""
@@ -151,7 +150,7 @@ class Reception:
         limit = self._limits.max_frame_bytes
         if nbytes > limit:
             raise ProtocolError(f"a frame would have {nbytes} bytes, the server takes {limit}", code="too-large")
-        run = self._runs.start(start, peer)
+        run = self._runs.start(start, peer, session.credit)
         if run is None:
             return Error(code="busy", fatal=False, message="the server takes no more runs now")
         if isinstance(run, Final):
@@ -169,7 +168,7 @@ class Reception:
         start = run.start
         if (header.run, header.dtype, header.shape) != (start.run, start.dtype, start.shape):
             raise ProtocolError("a frame differs from what START announced")
-        if not session.credit.take(header.nbytes):
+        if not session.credit.take(session.credit.cost(header.nbytes)):
             raise ProtocolError("more was sent than there was credit for", code="credit")
         self._runs.put(run, frame_of(header, pixels))
 

@@ -10,6 +10,7 @@ import numpy as np
 from stormlive.server.ledger import Ledger
 from stormlive.server.protocols import Reconstruction
 from stormlive.server.run_table import RunTable
+from stormlive.wire.flow import Credit
 from stormlive.wire.frame import Frame
 from stormlive.wire.messages import Final, RunState, Start
 
@@ -27,6 +28,14 @@ class Ending:
     n: int | None = None
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Owner:
+    """The session that feeds a run: where to answer, and the credit that its frames spend."""
+
+    peer: bytes
+    credit: Credit
+
+
 class Run:
     """A run's state. The IO thread and the engine thread both use it, under the lock of `Runs`.
 
@@ -34,7 +43,7 @@ class Run:
     the server's runs in the order of their start.
     """
 
-    def __init__(self, start: Start, owner: bytes, number: int) -> None:
+    def __init__(self, start: Start, owner: Owner, number: int) -> None:
         self.start = start
         self.owner = owner
         self.number = number

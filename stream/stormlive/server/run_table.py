@@ -51,4 +51,4 @@ class RunTable:
         if self.trouble is None:
             _log.error("the table of localizations ends here: %s", error)
             reason = one_line(error) or type(error).__name__
-            self.trouble = f"the table of localizations is not complete: {reason}"
+            self.trouble = one_line(f"the table of localizations is not complete: {reason}")

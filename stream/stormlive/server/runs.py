@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from stormlive.ranges import Ranges
-from stormlive.server.run import Ending, Run
+from stormlive.server.run import Ending, Owner, Run
+from stormlive.wire.flow import Credit
 from stormlive.wire.frame import Frame
 from stormlive.wire.messages import Final, Start, View
 
@@ -28,7 +29,7 @@ class BatchJob:
     """Add frames to a run's canvas."""
 
     run: Run
-    owner: bytes
+    owner: Owner
     frames: list[Frame]
 
 
@@ -69,8 +70,12 @@ class Runs:
 
     # The IO thread's side.
 
-    def start(self, start: Start, owner: bytes) -> Run | Final | None:
-        """Open a run or hand it to its sender's new connection; FINAL when it has ended, None when full."""
+    def start(self, start: Start, peer: bytes, credit: Credit | None = None) -> Run | Final | None:
+        """Open a run or hand it to its sender's new connection; FINAL when it has ended, None when full.
+
+        Its frames spend `credit`, if they come from a session that has to be limited.
+        """
+        owner = Owner(peer=peer, credit=credit or Credit(0))
         with self._changed:
             if start.run in self._finals:
                 return self._finals[start.run]

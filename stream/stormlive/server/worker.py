@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from stormlive.ranges import Ranges
 from stormlive.server.protocols import Engine, Finish, FinishedRun
-from stormlive.server.run import Ending, Run
+from stormlive.server.run import Ending, Owner, Run
 from stormlive.server.run_table import RunTable
 from stormlive.server.runs import BatchJob, FinishJob, OpenJob, Runs, ViewJob
 from stormlive.server.views import answer
+from stormlive.wire import flow
 from stormlive.wire.frame import Frame
 from stormlive.wire.messages import Credit, Error, Final, Message, Start, one_line
 from stormlive_sim.errors import InputError
@@ -35,6 +36,7 @@ class Outgoing:
     peer: bytes
     message: Message
     pixels: NDArray[Any] | None = None
+    credit: flow.Credit | None = None  # what a CREDIT gives back to
 
 
 Post: TypeAlias = Callable[[Outgoing], None]
@@ -109,8 +111,10 @@ class Worker:
             if fresh:
                 run.note_batch(fresh, seconds)
             live = Ranges((frame.seq, frame.seq) for frame in job.frames if frame.seq in run.ledger.live)
-        nbytes = sum(frame.pixels.nbytes for frame in job.frames)
-        self._tell(job.owner, Credit(bytes=nbytes, live=tuple(live)))
+        peer, credit = job.owner.peer, job.owner.credit
+        nbytes = sum(credit.cost(frame.pixels.nbytes) for frame in job.frames)
+        message = Credit(bytes=nbytes, live=tuple(live))
+        self._post(Outgoing(channel="data", peer=peer, message=message, credit=credit))
 
     def _fail(self, run: Run, frames: list[Frame], reason: str) -> None:
         """End a run whose engine failed: what is queued will not be in its picture either."""
@@ -175,5 +179,5 @@ class Worker:
             message = Error(code="view-failed", fatal=False, message=text, request=job.view.request)
         self._post(Outgoing(channel="view", peer=job.viewer, message=message, pixels=pixels))
 
-    def _tell(self, owner: bytes, message: Message) -> None:
-        self._post(Outgoing(channel="data", peer=owner, message=message))
+    def _tell(self, owner: Owner, message: Message) -> None:
+        self._post(Outgoing(channel="data", peer=owner.peer, message=message))

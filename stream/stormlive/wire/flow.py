@@ -4,6 +4,9 @@ from collections import deque
 
 from stormlive.wire.codec import ProtocolError
 
+# What a frame costs at least: the server keeps more than a kilobyte about a frame of a single pixel.
+LEAST_COST = 4096
+
 
 class Credit:
     """Bytes in flight, at most `window`: the sender's limit, and the server's check of it."""
@@ -11,6 +14,10 @@ class Credit:
     def __init__(self, window: int) -> None:
         self.window = window
         self.in_flight = 0
+
+    def cost(self, nbytes: int) -> int:
+        """Return what a frame of `nbytes` spends: `LEAST_COST` at least, as far as the window has that much."""
+        return max(nbytes, min(LEAST_COST, self.window))
 
     def take(self, nbytes: int) -> bool:
         """Spend `nbytes`; False when that exceeds the window."""
