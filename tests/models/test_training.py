@@ -187,3 +187,15 @@ def test_weights_that_cannot_be_written_leave_those_that_were_there(
         save_model(path, LiveNet(width=8), card)
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == b"before"
+
+
+def test_ctrl_c_keeps_what_was_learnt(tmp_path: Path) -> None:
+    recipe = read_recipe(recipe_file(tmp_path, TINY.format(architecture="deepstorm", steps=500)))
+
+    def interrupt(progress: Progress) -> None:
+        if progress.step == 2:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "early.safetensors"
+    assert train(recipe, path, torch.device("cpu"), interrupt).trained["steps"] == 2
+    assert read_card(path).trained["steps"] == 2

@@ -211,3 +211,12 @@ def test_simulate_writes_the_truth_while_it_makes_the_frames(monkeypatch: pytest
     truth = read_table(Path("t.csv"))
     assert (truth.frame.min(), truth.frame.max()) == (0, 29)
     assert sorted(path.name for path in Path().iterdir()) == ["m.tif", "t.csv"]
+
+
+def test_the_movie_itself_is_never_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
+    movie = write_movie("m.tif", np.full((2, 16, 16), 100, np.uint16))
+    before = movie.read_bytes()
+    assert "the movie itself" in complaint(capsys, "reconstruct", "m.tif", "-o", "./m.tif")
+    assert movie.read_bytes() == before
+    assert ".ome.tif" in complaint(capsys, "reconstruct", "m.tif", "-o", "picture.png")
+    assert "names of their own" in complaint(capsys, "simulate", "-o", "s.tif", "--truth", "s.tif")

@@ -1,5 +1,6 @@
 """One training loop, readable from top to bottom."""
 
+import contextlib
 import datetime
 import math
 import time
@@ -226,29 +227,29 @@ def train(
         save_model(output, average.module, card)
         return card
 
-    while fraction < 1:
-        rate = min(1.0, (step + 1) / settings.warmup_steps) * 0.5 * (1 + math.cos(math.pi * fraction))
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * rate
-        photons, truth = source.sample(recipe.data, settings.batch, generator)
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16):
-            loss = network.loss(photons, truth)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        # One frame of a very dense, very bright kind must not throw the others' progress away.
-        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 10.0)
-        if torch.isfinite(norm):
-            optimizer.step()
-            average.update_parameters(network)
-        step += 1
-        fraction = max(step / settings.steps, (time.monotonic() - started) / 60 / settings.max_minutes)
-        scores = None
-        if step % settings.validate_every == 0:
-            network.eval()
-            if isinstance(average.module, LiveNet):
-                scores = validate(average.module, recipe.data, (1.0, 3.0, 5.0), 16, sample=source.held_out)
-            snapshot({k: asdict(v) for k, v in scores.items()} if scores else {})
-            network.train()
-        on_progress(Progress(step=step, fraction=fraction, loss=loss.item(), validation=scores))
+    # Ctrl-C is a way to say that it is good enough.
+    with contextlib.suppress(KeyboardInterrupt):
+        while fraction < 1:
+            rate = min(1.0, (step + 1) / settings.warmup_steps) * 0.5 * (1 + math.cos(math.pi * fraction))
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * rate
+            photons, truth = source.sample(recipe.data, settings.batch, generator)
+            with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16):
+                loss = network.loss(photons, truth)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            # One frame of a very dense, very bright kind must not throw the others' progress away.
+            norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 10.0)
+            if torch.isfinite(norm):
+                optimizer.step()
+                average.update_parameters(network)
+            step += 1
+            fraction = max(step / settings.steps, (time.monotonic() - started) / 60 / settings.max_minutes)
+            scores = None
+            if step % settings.validate_every == 0:
+                if isinstance(average.module, LiveNet):
+                    scores = validate(average.module, recipe.data, (1.0, 3.0, 5.0), 16, sample=source.held_out)
+                snapshot({k: asdict(v) for k, v in scores.items()} if scores else {})
+            on_progress(Progress(step=step, fraction=fraction, loss=loss.item(), validation=scores))
     average.module.eval()
     return snapshot(card_metrics(average.module, recipe.data, source))

@@ -1,6 +1,7 @@
 """Options that several commands share: the camera's calibration, the model, the device."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -140,3 +141,12 @@ def require_calibration(context: typer.Context) -> None:
             f"a microscope of your own needs its calibration, and {', '.join(lacking)} is missing; the camera's "
             "certificate and the objective's magnification have the numbers"
         )
+
+
+def check_picture_name(output: Path, inputs: Sequence[Path]) -> None:
+    """Raise an InputError unless `output` is a TIFF's name and none of the files that are read."""
+    if output.suffix.lower() not in (".tif", ".tiff"):
+        raise InputError(f"{output} is to be a 32-bit TIFF: give a name that ends in .ome.tif; a PNG comes beside it")
+    for path in inputs:
+        if output.exists() and path.exists() and output.samefile(path):
+            raise InputError(f"{output} is the movie itself, which would be lost; give the picture another name")

@@ -39,6 +39,7 @@ def reconstruct(
     from stormlive.wire.messages import Calibration
     from stormlive_sim.recording import Recording
 
+    options.check_picture_name(output, movies)
     options.check_can_write(output)
     if localizations is not None:
         check_new_table(localizations)

@@ -147,10 +147,11 @@ def _judge(report: AcquisitionReport, calibration: Calibration) -> Outcome:
     if report.hook is None or report.result is None:
         raise InputError("the acquisition gave no account of its frames; see acquisition.log in the output folder")
     hook = report.hook
-    if hook.failed is not None:
+    if hook.failed is not None or hook.folder is None:
         saved = report.result.dataset
         hint = f"; the raw data is safe: stormlive reconstruct {saved} -o picture.ome.tif" if saved else ""
-        raise InputError(f"{hook.failed} ({hook.sentence}){hint}")
+        reason = hook.failed or "the server was lost, and with it the live picture"
+        raise InputError(f"{reason} ({hook.sentence}){hint}")
     reported_nm = report.result.reported_pixel_size_nm
     if reported_nm is not None and not math.isclose(reported_nm, calibration.pixel_size_nm, rel_tol=0.05):
         note(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stormlive.cli import options
 from stormlive.cli.terminal import frame_progress, note
+from stormlive_sim.errors import InputError
 
 
 def simulate(
@@ -52,6 +53,9 @@ def simulate(
     from stormlive_sim.sensor import emccd, scmos
     from stormlive_sim.thunderstorm import table_writer
 
+    options.check_picture_name(output, [])
+    if output.absolute() == truth.absolute():
+        raise InputError(f"movie and truth would both be {output}; give them names of their own")
     options.check_can_write(output)
     options.check_can_write(truth)
     scene = Scene(
