@@ -1,7 +1,8 @@
 """Memory of the server and of the hook's process when every frame goes through the network.
 
-No camera sets the pace: the next frames are sent when the last ones are in the picture, so that all of them are processed
-on a machine of any speed, in batches of many sizes. benchmarks/memory.py is the same question under a real acquisition.
+No camera sets the pace: the next frames are sent when the last ones are in the picture, so that all of them are
+processed on a machine of any speed, in batches of many sizes. benchmarks/memory.py is the same question under a real
+acquisition.
 """
 
 import argparse
