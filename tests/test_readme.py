@@ -18,7 +18,6 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHORTER = {
     "simulate": ["--frames", "40"],
-    "demo": ["--headless", "--seconds", "2"],
     "acquire": ["--headless"],
 }
 RUN_ELSEWHERE = {"serve", "train"}  # below, and in test_training.py

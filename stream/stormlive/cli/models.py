@@ -10,23 +10,14 @@ def models() -> None:
     from stormlive_models.checkpoint import read_card
     from stormlive_models.zoo import DEFAULT, shipped
 
-    table = Table(
-        "name",
-        "network",
-        "pixel",
-        "canvas",
-        "PSF σ",
-        "photons",
-        "emitters/µm²",
-        "Jaccard at 1 / 3 / 5 per µm²",
-    )
+    table = Table("name", "pixel", "canvas", "PSF σ, nm", "photons", "emitters/µm²", "Jaccard*")
     for name, path in shipped().items():
         card = read_card(path)
         data = card.training["data"]
 
-        def span(key: str, unit: str = "", data: dict[str, list[float]] = data) -> str:
+        def span(key: str, data: dict[str, list[float]] = data) -> str:
             low, high = data[key]
-            return f"{low:g}–{high:g}{unit}"
+            return f"{low:g}–{high:g}"
 
         scores: dict[str, dict[str, float]] = next(
             (v for k, v in card.metrics.items() if k.endswith("tolerance 100 nm")), {}
@@ -34,15 +25,17 @@ def models() -> None:
         jaccard = " / ".join(f"{scores[d]['jaccard']:.2f}" for d in ("1/um2", "3/um2", "5/um2") if d in scores)
         table.add_row(
             f"{name} (default)" if name == DEFAULT else name,
-            card.architecture,
             f"{card.pixel_size_nm:g} nm",
             f"×{card.upsampling}",
-            span("psf_sigma_nm", " nm"),
+            span("psf_sigma_nm"),
             span("photons"),
             span("density_per_um2"),
             jaccard,
         )
+    for column in table.columns:
+        column.overflow = "fold"  # figures that are cut off are no figures
     answers.print(table)
+    answers.print("A model takes cameras whose pixel is within 10 % of its own.")
     answers.print(
-        "Jaccard index at a tolerance of 100 nm, 1000 photons, background 10 photons/px; from the models' cards."
+        "* at 1 / 3 / 5 emitters/µm², tolerance 100 nm, 1000 photons, background 10 photons/px; from the models' cards."
     )

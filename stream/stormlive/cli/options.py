@@ -48,7 +48,7 @@ Model = Annotated[
         "--model",
         metavar="NAME|FILE",
         rich_help_panel=_ENGINE,
-        help="A model that ships with stormlive (see `stormlive models`) or a .safetensors file.",
+        help="A model that ships with stormlive (see `stormlive models`), a .safetensors file, or cel0, the baseline.",
     ),
 ]
 Device = Annotated[
