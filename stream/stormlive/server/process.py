@@ -126,7 +126,7 @@ def build_server(settings: ServerSettings) -> "Server":
     from stormlive.server.loop import Server
 
     # Pycro-Manager's engine spins on one core. A network that wants that core too waits at the end of every layer for
-    # its slowest thread: with one core left to the acquisition it is up to three times faster.
+    # its slowest thread: on two cores it is 1.7 times faster on the one that is left (benchmarks/threads.py).
     torch.set_num_threads(max(1, torch.get_num_threads() - 1))
     engine = Engine(settings.model, settings.device)
     writer = RunWriter(
