@@ -13,6 +13,7 @@ class NullReconstruction:
     """Takes frames and forgets them."""
 
     upsampling = 1
+    model_name = "null"
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self._empty = np.zeros(shape, np.float32)
@@ -38,6 +39,7 @@ class NullEngine:
 
     model_name = "null"
     pixel_size_nm = 100.0
+    camera_pixels_nm = ((100.0, 100.0),)
     device = "cpu"
 
     def open(self, shape: tuple[int, int], calibration: Calibration) -> NullReconstruction:

@@ -19,8 +19,9 @@ from stormlive_models.checkpoint import file_sha256, load_model
 from stormlive_models.evaluate import score
 from stormlive_models.localize import localize
 from stormlive_models.training.experimental import experimental_data
-from stormlive_models.training.loop import TrainingData, train
+from stormlive_models.training.loop import train
 from stormlive_models.training.recipe import DataSettings, Recipe, read_recipe
+from stormlive_models.training.source import TrainingData
 from stormlive_models.training.spot_library import collect_spots
 from stormlive_models.zoo import DEFAULT, shipped
 from stormlive_sim.emitters import Emitters

@@ -99,6 +99,6 @@ def assert_one_line(done: subprocess.CompletedProcess[str], *words: str) -> None
 def test_a_model_that_contradicts_the_camera_is_refused_before_the_acquisition(
     tmp_path: Path, movie: Path, cli: Cli
 ) -> None:
-    done = cli("acquire", "--camera-movie", movie, "--headless", "--pixel-size-nm", 160, "--out", "run")
-    assert_one_line(done, "100 nm", "160 nm", "--pixel-size-nm")
+    done = cli("acquire", "--camera-movie", movie, "--headless", "--pixel-size-nm", 300, "--out", "run")
+    assert_one_line(done, "takes camera pixels of", "300 nm", "--pixel-size-nm")
     assert not (tmp_path / "run").exists()

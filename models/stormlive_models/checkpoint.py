@@ -17,6 +17,7 @@ from stormlive_sim.errors import InputError
 
 ARCHITECTURES: dict[str, type[LiveNet] | type[DeepStorm]] = {"livenet": LiveNet, "deepstorm": DeepStorm}
 _KEY = "stormlive_card"
+_TOLERANCE = 0.1
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +39,8 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
         How far: steps, minutes, device, date.
     metrics : dict
         Figures measured on simulated frames, each named with its conditions.
+    pixel_sizes_nm : (float, float), optional
+        Least and greatest pixel that the network takes; within 10 % of `pixel_size_nm` unless given.
     """
 
     name: str
@@ -47,6 +50,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     training: dict[str, Any]
     trained: dict[str, Any]
     metrics: dict[str, Any]
+    pixel_sizes_nm: tuple[float, float] | None = None
 
     @property
     def pixel_size_nm(self) -> float:
@@ -55,8 +59,16 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def upsampling(self) -> int:
-        """Sub-pixels per camera pixel and axis."""
+        """Sub-pixels per pixel of the network and axis."""
         return int(self.arguments["upsampling"])
+
+    @property
+    def camera_pixels_nm(self) -> dict[int, tuple[float, float]]:
+        """Least and greatest camera pixel that it takes: as it is (1) and, where the canvas allows, summed 2x2 (2)."""
+        trained_nm = self.pixel_size_nm
+        low, high = self.pixel_sizes_nm or (trained_nm * (1 - _TOLERANCE), trained_nm * (1 + _TOLERANCE))
+        whole = {1: (low, high)}
+        return whole if self.upsampling % 2 else {**whole, 2: (low / 2, high / 2)}
 
 
 def save_model(path: Path, network: nn.Module, card: ModelCard) -> None:
@@ -102,6 +114,11 @@ def read_card(path: Path) -> ModelCard:
         raise InputError(
             f"the model card in {path} lacks a pixel size or an upsampling above 0 (pixel_size_nm {pixel_size_nm!r}, "
             f"upsampling {upsampling!r}); train or download it anew"
+        )
+    if card.pixel_sizes_nm is not None and not 0 < card.pixel_sizes_nm[0] <= card.pixel_sizes_nm[1]:
+        raise InputError(
+            f"the model card in {path} has pixel_sizes_nm {list(card.pixel_sizes_nm)}, expected [least, greatest] "
+            "above 0; train or download it anew"
         )
     return card
 

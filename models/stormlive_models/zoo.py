@@ -1,6 +1,12 @@
-"""The models that ship with the package, and the one that needs no file."""
+"""The models that ship with the package, and the one that needs no file.
+
+A model's name stands for a family of weights, each for its range of camera pixels: ``livenet`` for ``livenet`` and
+``livenet-140nm``. The name of one file stands for that file alone.
+"""
 
 import hashlib
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +22,7 @@ from stormlive_sim.errors import InputError, nearest_key_hint
 _WEIGHTS = Path(__file__).parent / "weights"
 DEFAULT = "livenet"
 CEL0 = "cel0"
+_ANY_NM = (1.0, 10_000.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +59,54 @@ def open_model(name_or_file: str, device: torch.device) -> Model:
     return Model(network=network, card=card, sha256=file_sha256(path))
 
 
+def open_family(name_or_file: str, device: torch.device) -> tuple[Model, ...]:
+    """Return all weights that a model's name stands for, on `device`; of a path or of ``cel0``, that one.
+
+    Raises
+    ------
+    InputError
+        As `open_model` does.
+    """
+    return tuple(open_model(name, device) for name in family(name_or_file))
+
+
+def family(name_or_file: str) -> list[str]:
+    """Return the names of all weights that a model's name stands for; its own comes first."""
+    sibling = re.compile(re.escape(name_or_file) + r"-\d+nm")
+    return [name_or_file, *(name for name in shipped() if sibling.fullmatch(name))]
+
+
+def camera_pixels_nm(cards: Iterable[ModelCard]) -> tuple[tuple[float, float], ...]:
+    """Return the (least, greatest) camera pixels that one or another of the weights takes, joined where they meet."""
+    joined: list[tuple[float, float]] = []
+    for low, high in sorted(span for card in cards for span in card.camera_pixels_nm.values()):
+        if joined and low <= joined[-1][1]:
+            low, high = joined[-1][0], max(high, joined.pop()[1])
+        joined.append((low, high))
+    return tuple(joined)
+
+
+def choose(models: Sequence[Model], camera_nm: float) -> tuple[Model, int]:
+    """Return the weights for a camera, and how many of its pixels a side are summed for them (1 or 2).
+
+    Those that take the pixels as they are go before those that need sums of 2x2, then those trained nearest, then
+    those for larger pixels, which know narrower spots.
+
+    Raises
+    ------
+    ValueError
+        When none takes this camera, see `camera_pixels_nm`.
+    """
+    fits = [
+        (binning, abs(binning * camera_nm - model.card.pixel_size_nm), -model.card.pixel_size_nm, i)
+        for i, model in enumerate(models)
+        for binning, (low, high) in model.card.camera_pixels_nm.items()
+        if low <= camera_nm <= high
+    ]
+    binning, _, _, best = min(fits)
+    return models[best], binning
+
+
 def _cel0() -> Model:
     method = Cel0()
     # The pixel size is left out: it scales the method's positions, and decides nothing about the picture.
@@ -64,13 +119,14 @@ def _cel0() -> Model:
         training={},
         trained={},
         metrics={},
+        pixel_sizes_nm=_ANY_NM,
     )
     return Model(network=method, card=card, sha256=hashlib.sha256(msgspec.json.encode(arguments)).hexdigest())
 
 
 def shipped() -> dict[str, Path]:
     """Return the shipped models by name."""
-    return {path.stem: path for path in sorted(_WEIGHTS.glob("*.safetensors"))}
+    return {path.stem: path for path in sorted(_WEIGHTS.glob("*.safetensors"), key=lambda path: path.stem)}
 
 
 def find_model(name_or_file: str) -> Path:

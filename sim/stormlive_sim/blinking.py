@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -26,14 +27,22 @@ class Blinking:
         Time after which 1/e of the labels is still alive.
     photons_per_ms : float
         Mean emission rate while on.
+    brightness : str
+        How the rate differs from activation to activation: ``log-normal``, or ``exponential`` (many dim ones).
     brightness_spread : float
-        Standard deviation of the logarithm of the rate, from activation to activation.
+        Standard deviation of the logarithm of a log-normal rate; of no account for an exponential one.
+
+    Notes
+    -----
+    At one rate for all, the photons of a whole activation are already exponentially distributed, since its duration
+    is; `brightness` decides those of a frame in which an emitter is on throughout.
     """
 
     on_ms: float = 40.0
     off_ms: float = 10_000.0
     bleach_ms: float = float("inf")
     photons_per_ms: float = 50.0
+    brightness: Literal["log-normal", "exponential"] = "log-normal"
     brightness_spread: float = 0.3
 
 
@@ -72,36 +81,46 @@ class BlinkingSample:
         # Longer than one block would have to be looked for in more than the block before.
         length = torch.empty(n, dtype=torch.float64).exponential_(1 / kinetics.on_ms, generator=generator)
         site = torch.randint(max(1, len(self.sites_nm)), (n,), generator=generator)
-        spread = kinetics.brightness_spread
-        # exp(N(-s²/2, s)) has mean one.
-        rate = torch.exp(torch.randn(n, generator=generator) * spread - spread**2 / 2) * kinetics.photons_per_ms
+        rate = self._brightness(n, generator) * kinetics.photons_per_ms
         return start, start + length.clamp_max(self._block_ms), site, rate
 
-    def emitters(self, start_ms: float, stop_ms: float, frame: int) -> Emitters:
-        """Return what emits between two times, each with the photons of the time it was on.
+    def _brightness(self, n: int, generator: torch.Generator) -> Tensor:
+        """Return n factors of mean one."""
+        if self.blinking.brightness == "exponential":
+            return torch.empty(n).exponential_(1.0, generator=generator)
+        spread = self.blinking.brightness_spread
+        # exp(N(-s²/2, s)) has mean one.
+        return torch.exp(torch.randn(n, generator=generator) * spread - spread**2 / 2)
+
+    def seen(self, start_ms: float, stop_ms: float) -> tuple[Tensor, Tensor]:
+        """Return which labels emit between two times, and the photons of the time each was on.
 
         Parameters
         ----------
         start_ms, stop_ms : float
             The exposure, in ms since the start of the run.
-        frame : int
-            The frame number to write into the table.
+
+        Returns
+        -------
+        site : Tensor
+            int64 (N,), index into `sites_nm`.
+        photons : Tensor
+            float32 (N,).
         """
-        tables = []
+        sites, photons = [], []
         for number in range(int(start_ms // self._block_ms) - 1, int(stop_ms // self._block_ms) + 1):
             begin, end, site, rate = self._block(number)
             on_ms = end.clamp_max(stop_ms) - begin.clamp_min(start_ms)
             seen = on_ms > 0
-            position = self.sites_nm[site[seen]]
-            tables.append(
-                Emitters(
-                    frame=torch.full((int(seen.sum()),), frame),
-                    x_nm=position[:, 0],
-                    y_nm=position[:, 1],
-                    photons=(rate[seen] * on_ms[seen]).float(),
-                )
-            )
-        return Emitters.concatenate(tables)
+            sites.append(site[seen])
+            photons.append((rate[seen] * on_ms[seen]).float())
+        return torch.cat(sites), torch.cat(photons)
+
+    def emitters(self, start_ms: float, stop_ms: float, frame: int) -> Emitters:
+        """Return what emits between two times, where the labels sit, with `frame` as the number in the table."""
+        site, photons = self.seen(start_ms, stop_ms)
+        x_nm, y_nm = self.sites_nm[site].unbind(1)
+        return Emitters(frame=torch.full_like(site, frame), x_nm=x_nm, y_nm=y_nm, photons=photons)
 
 
 def mixed_seed(seed: int, number: int) -> int:

@@ -13,8 +13,8 @@ from stormlive_sim.movie import Scene, SceneSettings
 class SimulatedCamera:
     """A camera that looks at a simulated blinking sample; it never runs out of frames.
 
-    Binning adds the light of the pixels before the chip's noise, as an EMCCD does; a region of interest shows
-    what the full frame shows there, noise included.
+    A region of interest shows what the full frame shows there: noise, hot pixels and all. For binning see
+    `stormlive_sim.sensor.Sensor.expose`.
 
     Parameters
     ----------
@@ -34,9 +34,5 @@ class SimulatedCamera:
         """Write frame `frame` into `out`; see `stormlive_sim.camera.Camera`."""
         check_region(self.shape, x, y, w, h, binning)
         photons = self.scene.photons(frame, exposure_ms)
-        if binning > 1:
-            rows, columns = (side // binning for side in self.shape)
-            photons = photons[: rows * binning, : columns * binning]
-            photons = photons.reshape(rows, binning, columns, binning).sum((1, 3))
-        adu = self.scene.expose(photons, frame)[y : y + h, x : x + w]
+        adu = self.scene.expose(photons, frame, exposure_ms, binning)[y : y + h, x : x + w]
         out[...] = adu.clamp_max(np.iinfo(out.dtype).max).to(torch.int32).numpy()

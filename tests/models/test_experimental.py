@@ -11,7 +11,7 @@ from stormlive.cli.app import run
 from stormlive_models.checkpoint import load_model, read_card
 from stormlive_models.evaluate import score
 from stormlive_models.localize import localize
-from stormlive_models.training import loop
+from stormlive_models.training import loop, validation
 from stormlive_models.training.experimental import experimental_data, sample_summed_crops
 from stormlive_models.training.recipe import DataSettings, ModelSettings, Recipe, TrainingSettings
 from stormlive_models.training.spot_library import NEEDED_SPOTS, SpotLibrary, collect_spots
@@ -152,13 +152,14 @@ def test_dark_crops_leave_the_background_as_it_was(library: SpotLibrary) -> None
 def test_fine_tuning_on_summed_crops_beats_the_stock_weights(
     library: SpotLibrary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "_CARD_DENSITIES", (1.0,))  # all of them take longer than the training
+    monkeypatch.setattr(validation, "_CARD_DENSITIES", (1.0,))  # all of them take longer than the training
+    monkeypatch.setattr(loop, "write_report", lambda *_: None)
     stock = shipped()[DEFAULT]
     arguments = read_card(stock).arguments
     recipe = Recipe(
         data=DataSettings(density_per_um2=(0.3, 6.0)),
         training=TrainingSettings(
-            steps=40, batch=8, learning_rate=5e-4, warmup_steps=10, weight_average=0.9, bf16=False, validate_every=1000
+            steps=40, batch=8, learning_rate=2e-3, warmup_steps=10, weight_average=0.9, bf16=False, validate_every=1000
         ),
     )
     assert arguments["pixel_size_nm"] == recipe.data.pixel_size_nm
@@ -208,7 +209,7 @@ def test_the_command_trains_from_a_recording(
     sparse: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(loop, "_CARD_DENSITIES", ())
+    monkeypatch.setattr(validation, "_CARD_DENSITIES", ())
     tifffile.imwrite("sparse.tif", sparse.numpy().astype("uint16"))
     recipe = "[data]\npatch_px = 16\n[training]\nsteps = 2\nbatch = 2\nbf16 = false\n"
     Path("tune.toml").write_text(recipe, encoding="utf-8")

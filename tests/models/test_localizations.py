@@ -12,8 +12,8 @@ from stormlive_models.localize import Localizations, add_and_localize, localizat
 from stormlive_models.networks import livenet
 from stormlive_models.networks.livenet import Detections, LiveNet
 from stormlive_models.training.data import sample_batch
-from stormlive_models.training.loop import validation_settings
 from stormlive_models.training.recipe import DataSettings
+from stormlive_models.training.validation import validation_settings
 from stormlive_models.zoo import find_model
 from stormlive_sim.emitters import Emitters
 

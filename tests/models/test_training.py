@@ -7,9 +7,12 @@ import torch
 
 from stormlive_models.checkpoint import ModelCard, file_sha256, load_model, read_card, save_model
 from stormlive_models.networks.livenet import LiveNet
+from stormlive_models.training import validation
 from stormlive_models.training.data import sample_batch
-from stormlive_models.training.loop import Progress, train, validation_settings
+from stormlive_models.training.history import Progress
+from stormlive_models.training.loop import train
 from stormlive_models.training.recipe import DataSettings, read_recipe
+from stormlive_models.training.validation import validation_settings
 from stormlive_models.zoo import find_model
 from stormlive_sim.errors import InputError
 
@@ -18,6 +21,7 @@ TINY = """
 name = "tiny"
 [model]
 architecture = "{architecture}"
+width = 16
 [data]
 patch_px = 16
 density_per_um2 = [1, 2]
@@ -39,7 +43,15 @@ def recipe_file(folder: Path, text: str) -> Path:
 
 def test_batches_hold_what_the_recipe_says() -> None:
     settings = DataSettings(
-        density_per_um2=(3, 3), filament_share=0, photons=(1000, 1000), photon_spread=(0, 0), partial_share=0
+        density_per_um2=(3, 3),
+        filament_share=0,
+        cluster_share=0,
+        ring_share=0,
+        empty_share=0,
+        photons=(1000, 1000),
+        photon_spread=(0, 0),
+        partial_share=0,
+        background_photons=(1, 10),
     )
     photons, truth = sample_batch(settings, 200, torch.Generator().manual_seed(0))
     assert photons.shape == (200, 32, 32)
@@ -74,6 +86,15 @@ def test_batches_are_registered_to_their_truth() -> None:
     assert (scatter < 0.03).all()
 
 
+def test_the_conditions_of_a_card_leave_nothing_to_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = DataSettings(pixel_size_nm=160)
+    monkeypatch.setattr(validation, "DataSettings", lambda **given: given)
+    given = validation_settings(data, 3.0)
+    # A disturbance that the simulation learns later must be switched off here, or all cards change their meaning.
+    assert set(given) == set(DataSettings.__struct_fields__)  # type: ignore[call-overload]
+    assert all(value == 0 for name, value in given.items() if name.endswith("_share"))  # type: ignore[attr-defined]
+
+
 def test_the_shipped_recipes_are_valid() -> None:
     for path in RECIPES.glob("*.toml"):
         assert read_recipe(path).name == path.stem
@@ -105,6 +126,7 @@ def test_training_learns_and_leaves_weights_that_load(tmp_path: Path) -> None:
     first, last = (sum(p.loss for p in part) / 20 for part in (seen[:20], seen[-20:]))
     assert last < first - 1
     assert sum(p.validation is not None for p in seen) == 3
+    assert all(p.data_s > 0 and p.network_s > 0 for p in seen)
     network, loaded = load_model(path, torch.device("cpu"))
     assert isinstance(network, LiveNet)
     assert loaded.trained == card.trained

@@ -1,14 +1,18 @@
 """What the shipped weights must hold, whatever else changes: a floor, well below what they reach."""
 
+from pathlib import Path
+
+import msgspec
 import pytest
 import torch
 
-from stormlive_models.checkpoint import load_model, read_card
+from stormlive_models.checkpoint import load_model, read_card, save_model
 from stormlive_models.networks.livenet import LiveNet
 from stormlive_models.training.data import sample_batch
-from stormlive_models.training.loop import validate, validation_settings
-from stormlive_models.training.recipe import DataSettings
-from stormlive_models.zoo import DEFAULT, shipped
+from stormlive_models.training.recipe import DataSettings, ModelSettings
+from stormlive_models.training.validation import validate, validation_settings
+from stormlive_models.zoo import DEFAULT, camera_pixels_nm, shipped
+from stormlive_sim.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +30,32 @@ def test_every_shipped_model_has_a_card_with_its_figures() -> None:
         assert card.trained["steps"] > 0
         assert card.training["data"]["psf_sigma_nm"]
         assert card.metrics
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_shipped_model_finds_emitters_on_pixels_of_its_own_size(name: str) -> None:
+    network, card = load_model(shipped()[name], torch.device("cpu"))
+    assert isinstance(network, LiveNet)
+    (scores,) = validate(network, DataSettings(pixel_size_nm=card.pixel_size_nm), (1.0,), 8).values()
+    assert scores.jaccard > 0.9
+    assert abs(scores.bias_x_nm) < 2
+    assert abs(scores.bias_y_nm) < 2
+
+
+def test_a_card_says_which_camera_pixels_the_network_takes(tmp_path: Path, network: LiveNet) -> None:
+    card = msgspec.structs.replace(read_card(shipped()[DEFAULT]), pixel_sizes_nm=None)
+    assert card.camera_pixels_nm[1] == pytest.approx((90, 110))
+    assert sum(camera_pixels_nm([card]), ()) == pytest.approx((45, 55, 90, 110))
+    wide = msgspec.structs.replace(card, pixel_sizes_nm=(60, 120))
+    assert camera_pixels_nm([card, wide]) == ((30, 120),)
+    path = tmp_path / "m.safetensors"
+    save_model(path, network, wide)
+    assert read_card(path) == wide
+    save_model(path, network, msgspec.structs.replace(card, pixel_sizes_nm=(120, 85)))
+    with pytest.raises(InputError, match="least, greatest"):
+        read_card(path)
+    with pytest.raises(msgspec.ValidationError, match="least, greatest"):
+        msgspec.convert({"pixel_sizes_nm": [120, 85]}, ModelSettings)
 
 
 def test_the_default_model_finds_emitters(network: LiveNet) -> None:

@@ -1,8 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from stormlive_sim.drift import Drift
 from stormlive_sim.errors import InputError
 from stormlive_sim.movie import SceneSettings
+from stormlive_sim.pixel_maps import PixelVariation
+from stormlive_sim.sensor import scmos
 from stormlive_sim.simulated_camera import SimulatedCamera
 
 SETTINGS = SceneSettings(shape=(32, 48))
@@ -56,3 +61,34 @@ def test_half_the_exposure_is_half_the_light() -> None:
 def test_a_region_outside_the_sensor_is_refused() -> None:
     with pytest.raises(InputError, match="region"):
         render(SimulatedCamera(SETTINGS), 0, x=30)
+
+
+def test_the_chip_stays_in_its_place_whatever_the_region_the_frame_and_the_sample() -> None:
+    unequal = PixelVariation(offset_sd_adu=30, hot_share=0.02, hot_e_per_s=20_000, dead_share=0.02, seed=4)
+    settings = replace(SETTINGS, sensor=scmos(), pixels=unequal, density_per_um2=0.1)
+    camera = SimulatedCamera(settings)
+    maps = camera.scene.sensor.maps
+    assert maps is not None
+    pattern = 100 + maps.offset_adu + (20 * maps.qe + 30 * maps.dark_e_per_ms) / 0.5
+    for other in (settings, replace(settings, seed=9)):
+        seen = SimulatedCamera(other)
+        for x, y, w, h in ((0, 0, 48, 32), (7, 4, 30, 20), (20, 11, 28, 21)):
+            part = np.median([render(seen, n, x=x, y=y, w=w, h=h) for n in range(20, 45)], 0)
+            expected = pattern[y : y + h, x : x + w].numpy()
+            assert np.corrcoef(part.ravel(), expected.ravel())[0, 1] > 0.99
+    another = SimulatedCamera(replace(settings, pixels=PixelVariation(offset_sd_adu=30, seed=5)))
+    assert np.corrcoef(render(another, 0).ravel(), pattern.numpy().ravel())[0, 1] < 0.3
+
+
+def test_a_region_shows_what_the_full_frame_shows_there_also_with_maps_drift_and_haze() -> None:
+    settings = replace(
+        SETTINGS,
+        pixels=PixelVariation(offset_sd_adu=5, hot_share=0.05),
+        drift=Drift(x_nm_per_s=100),
+        haze_photons_per_ms=1.0,
+        illumination_fwhm_um=5.0,
+    )
+    camera = SimulatedCamera(settings)
+    assert np.array_equal(render(camera, 5, x=8, y=4, w=20, h=10), render(camera, 5)[4:14, 8:28])
+    binned = render(camera, 5, w=24, h=16, binning=2)
+    assert np.array_equal(render(camera, 5, x=3, y=2, w=8, h=9, binning=2), binned[2:11, 3:11])

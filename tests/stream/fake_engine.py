@@ -27,6 +27,7 @@ class FakeReconstruction:
     def __init__(self, engine: "FakeEngine", shape: tuple[int, int]) -> None:
         self.engine = engine
         self.upsampling = UPSAMPLING
+        self.model_name = engine.model_name
         self.canvas = np.zeros((shape[0] * UPSAMPLING, shape[1] * UPSAMPLING), np.float32)
         self.photons = np.zeros(shape, np.float32)
         self.newest = np.zeros(shape, np.float32)
@@ -65,6 +66,7 @@ class FakeEngine:
     def __init__(self, frame_s: float = 0.0) -> None:
         self.model_name = "fake"
         self.pixel_size_nm = 100.0
+        self.camera_pixels_nm = ((100.0, 100.0),)
         self.device = "cpu"
         self.frame_s = frame_s
         self.gate = threading.Event()

@@ -4,23 +4,21 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from stormlive_models.training.recipe import DataSettings, Range
+from stormlive_models.training.draws import log_uniform, uniform
+from stormlive_models.training.positions import draw_positions
+from stormlive_models.training.recipe import DataSettings
 from stormlive_sim.emitters import Emitters
 from stormlive_sim.psf import render_gaussians
 from stormlive_sim.sensor import Sensor
 
-_MARGIN_PX = 4
-_MOST_FILAMENTS = 6
-
-
-def _uniform(bounds: Range, n: int, generator: torch.Generator) -> Tensor:
-    low, high = bounds
-    return torch.rand(n, generator=generator, device=generator.device) * (high - low) + low
-
-
-def _log_uniform(bounds: Range, n: int, generator: torch.Generator) -> Tensor:
-    return _uniform((math.log(bounds[0]), math.log(bounds[1])), n, generator).exp()
+# Out-of-focus light varies over a quarter of a patch and more.
+_HAZE_NODES = 5
+# A pixel's own gain, and the offset in ADU, that one calibration for the whole chip leaves behind; hot pixels.
+_PIXEL_GAIN_SPREAD = 0.02
+_PIXEL_OFFSET_ADU = 1.5
+_HOT_PIXELS = 0.001
 
 
 def sample_batch(settings: DataSettings, n: int, generator: torch.Generator) -> tuple[Tensor, Emitters]:
@@ -31,7 +29,7 @@ def sample_batch(settings: DataSettings, n: int, generator: torch.Generator) -> 
     settings : DataSettings
         Ranges to draw from.
     n : int
-        Number of frames; each has its own density, structure, brightness, PSF width, background and camera.
+        Number of frames; each has its own density, structure, brightness, PSF, background and camera.
     generator : torch.Generator
         Source of randomness; its device is where everything happens.
 
@@ -40,71 +38,32 @@ def sample_batch(settings: DataSettings, n: int, generator: torch.Generator) -> 
     photons : Tensor
         float32 (n, patch, patch), as the engine would compute them from ADU.
     truth : Emitters
-        `frame` is the index in the batch; only emitters inside the frame with at least `truth_min_photons`.
+        `frame` is the index in the batch; only emitters inside the frame that a matched filter could tell from the
+        background's noise: photons >= `truth_min_snr` x sqrt(4 pi sigma² (background + 1)). No network can learn to
+        see the others, and asking for them teaches it to guess.
     """
-    device = generator.device
     size = settings.patch_px
     x_px, y_px, frame = draw_positions(settings, n, generator)
     photons = _photons(settings, frame, n, generator)
-
     clean = draw_background(settings, n, generator)
-    sigma_px = _uniform(settings.psf_sigma_nm, n, generator) / settings.pixel_size_nm
+    level = clean.mean((1, 2))
+    sigma_px = _sigma_px(settings, frame, n, generator)
     radius = int(4.2 * settings.psf_sigma_nm[1] / settings.pixel_size_nm) + 1
-    render_gaussians(clean, frame, x_px, y_px, photons, sigma_px[frame], radius=radius)
+    render_gaussians(clean, frame, x_px, y_px, photons, sigma_px, radius=radius)
+    measured = _camera(settings, clean, generator)
 
-    emccd = torch.rand(n, generator=generator, device=device) < settings.emccd_share
-    gain = torch.where(emccd, 100.0, 1.0)
-    read_noise = _uniform(settings.read_noise_e, n, generator) * torch.where(emccd, 10.0, 1.0)
-    sensor = Sensor(
-        electrons_per_adu=(0.5 * gain)[:, None, None],
-        em_gain=gain[:, None, None],
-        read_noise_e=read_noise[:, None, None],
-    )
-    adu = sensor.expose(clean, generator)
-    measured = (adu - sensor.baseline_adu) * sensor.photons_per_adu
-
-    keep = (x_px >= 0) & (x_px < size) & (y_px >= 0) & (y_px < size) & (photons >= settings.truth_min_photons)
+    noise = (4 * math.pi * sigma_px.prod(1) * (level + 1)[frame]).sqrt()
+    keep = (x_px >= 0) & (x_px < size) & (y_px >= 0) & (y_px < size) & (photons >= settings.truth_min_snr * noise)
     table = Emitters(
         frame=frame, x_nm=x_px * settings.pixel_size_nm, y_nm=y_px * settings.pixel_size_nm, photons=photons
     )
     return measured, table.select(keep)
 
 
-def draw_positions(settings: DataSettings, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (x, y, frame) of all emitters, also those up to the margin outside."""
-    device = generator.device
-    extent = settings.patch_px + 2 * _MARGIN_PX
-    area_um2 = (extent * settings.pixel_size_nm / 1000) ** 2
-    counts = torch.poisson(_log_uniform(settings.density_per_um2, n, generator) * area_um2, generator).long()
-    frame = torch.repeat_interleave(torch.arange(n, device=device), counts)
-    total = len(frame)
-    scattered = torch.rand(total, 2, generator=generator, device=device) * extent - _MARGIN_PX
-
-    # Filaments: arcs through random points of the frame; each emitter picks one of its frame's arcs.
-    n_arcs = torch.randint(1, _MOST_FILAMENTS + 1, (n,), generator=generator, device=device)
-    arc = (torch.rand(total, generator=generator, device=device) * n_arcs[frame]).long()
-    arc = arc + frame * _MOST_FILAMENTS
-    arcs = n * _MOST_FILAMENTS
-    origin = torch.rand(arcs, 2, generator=generator, device=device) * settings.patch_px
-    angle = torch.rand(arcs, generator=generator, device=device) * math.tau
-    curvature = torch.randn(arcs, generator=generator, device=device) * 0.01
-    along = (torch.rand(total, generator=generator, device=device) - 0.5) * 1.4 * extent
-    tube_px = 12.5 / settings.pixel_size_nm
-    wall = torch.cos(torch.rand(total, generator=generator, device=device) * math.tau) * tube_px
-    across = wall + curvature[arc] * along.square() / 2
-    cosine, sine = angle.cos()[arc], angle.sin()[arc]
-    on_arc = origin[arc] + torch.stack((along * cosine - across * sine, along * sine + across * cosine), -1)
-
-    filamentous = torch.rand(n, generator=generator, device=device) < settings.filament_share
-    xy = torch.where(filamentous[frame][:, None], on_arc, scattered)
-    seen = ((xy > -_MARGIN_PX) & (xy < settings.patch_px + _MARGIN_PX)).all(1)
-    return xy[seen, 0], xy[seen, 1], frame[seen]
-
-
 def _photons(settings: DataSettings, frame: Tensor, n: int, generator: torch.Generator) -> Tensor:
     device = generator.device
-    spread = _uniform(settings.photon_spread, n, generator)[frame]
-    mean = _log_uniform(settings.photons, n, generator)[frame]
+    spread = uniform(settings.photon_spread, n, generator)[frame]
+    mean = log_uniform(settings.photons, n, generator)[frame]
     brightness = torch.exp(torch.randn(len(frame), generator=generator, device=device) * spread - spread**2 / 2)
     # Some emitters switch on or off during the exposure and are seen for a part of it only.
     part = torch.rand(len(frame), generator=generator, device=device)
@@ -112,15 +71,50 @@ def _photons(settings: DataSettings, frame: Tensor, n: int, generator: torch.Gen
     return mean * brightness * torch.where(partial, part, 1.0)
 
 
+def _sigma_px(settings: DataSettings, frame: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """Return each emitter's PSF width (x, y): the frame's, its astigmatism, and wider where it is out of focus."""
+    sigma = uniform(settings.psf_sigma_nm, n, generator) / settings.pixel_size_nm
+    stretch = (uniform((-1.0, 1.0), n, generator) * settings.psf_ellipticity).exp()
+    # sigma(z) = sigma0 sqrt(1 + (z/d)²), z normally distributed over a slice that is thin against the depth of field.
+    depth = uniform((0.0, 1.0), n, generator) * settings.defocus
+    z = torch.randn(len(frame), generator=generator, device=frame.device) * depth[frame]
+    return torch.stack((sigma * stretch, sigma / stretch), -1)[frame] * (1 + z.square()).sqrt().clamp_max(1.5)[:, None]
+
+
+def _camera(settings: DataSettings, clean: Tensor, generator: torch.Generator) -> Tensor:
+    """Return expected photons (n, Y, X) as a camera reads them and one calibration turns them back into photons."""
+    n, device = len(clean), generator.device
+
+    def per_pixel() -> Tensor:
+        return torch.randn(clean.shape, generator=generator, device=device)
+
+    emccd = (torch.rand(n, generator=generator, device=device) < settings.emccd_share)[:, None, None]
+    gain = torch.where(emccd, 100.0, 1.0)
+    read_noise = uniform(settings.read_noise_e, n, generator)[:, None, None] * torch.where(emccd, 10.0, 1.0)
+    mapped = ~emccd & (torch.rand(n, generator=generator, device=device) < settings.pixel_map_share)[:, None, None]
+    own_gain = 1 + _PIXEL_GAIN_SPREAD * per_pixel() * mapped
+    # Read noise has a tail of noisy pixels (Huang et al., Nature Methods 10, 653, 2013).
+    own_read_noise = read_noise * torch.where(mapped, (0.3 * per_pixel()).exp(), 1.0)
+    hot = torch.rand(clean.shape, generator=generator, device=device) < _HOT_PIXELS * mapped
+    clean = clean + hot * torch.rand(clean.shape, generator=generator, device=device) * 300
+    sensor = Sensor(electrons_per_adu=0.5 * gain, em_gain=gain, read_noise_e=own_read_noise)
+    adu = sensor.expose(clean * own_gain, generator) + _PIXEL_OFFSET_ADU * per_pixel() * mapped
+    return (adu - sensor.baseline_adu) * sensor.photons_per_adu
+
+
 def draw_background(settings: DataSettings, n: int, generator: torch.Generator) -> Tensor:
-    """Return a smooth, uneven background, (n, patch, patch) photons."""
+    """Return a smooth, uneven background, (n, patch, patch) photons: uneven light and out-of-focus haze."""
     device = generator.device
-    level = _log_uniform(settings.background_photons, n, generator)[:, None, None]
+    level = log_uniform(settings.background_photons, n, generator)[:, None, None]
     axis = torch.linspace(-1, 1, settings.patch_px, device=device)
     wave = torch.randn(n, 2, generator=generator, device=device) * 1.5
     phase = torch.rand(n, generator=generator, device=device) * math.tau
     ripple = torch.cos(
         wave[:, :1, None] * axis[None, None, :] + wave[:, 1:, None] * axis[None, :, None] + phase[:, None, None]
     )
-    depth = torch.rand(n, generator=generator, device=device)[:, None, None] * settings.background_structure
-    return (level * (1 + depth * ripple)).expand(n, settings.patch_px, settings.patch_px).contiguous()
+    nodes = torch.rand(n, 1, _HAZE_NODES, _HAZE_NODES, generator=generator, device=device) * 2 - 1
+    haze = functional.interpolate(nodes, (settings.patch_px, settings.patch_px), mode="bilinear", align_corners=True)
+    mixed = uniform((0.0, 1.0), n, generator)[:, None, None]
+    uneven = mixed * ripple + (1 - mixed) * haze[:, 0]
+    depth = uniform((0.0, 1.0), n, generator)[:, None, None] * settings.background_structure
+    return (level * (1 + depth * uneven)).contiguous()

@@ -22,9 +22,10 @@ import msgspec
 import torch
 from torch import Tensor
 
-from stormlive_models.training.data import draw_background, draw_positions
-from stormlive_models.training.loop import TrainingData
+from stormlive_models.training.data import draw_background
+from stormlive_models.training.positions import draw_positions
 from stormlive_models.training.recipe import DataSettings
+from stormlive_models.training.source import TrainingData
 from stormlive_models.training.spot_library import SpotLibrary
 from stormlive_sim.emitters import Emitters
 

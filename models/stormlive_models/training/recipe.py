@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -16,11 +16,16 @@ Positive = Annotated[float, Meta(gt=0)]
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which network."""
+    """Which network, and for which camera pixels: within 10 % of the simulated ones unless `pixel_sizes_nm` says."""
 
     architecture: Literal["livenet", "deepstorm"] = "livenet"
     width: Count = 48
     upsampling: Annotated[int, Meta(ge=1, le=16)] = 8
+    pixel_sizes_nm: tuple[Positive, Positive] | None = None
+
+    def __post_init__(self) -> None:
+        if self.pixel_sizes_nm is not None and self.pixel_sizes_nm[0] > self.pixel_sizes_nm[1]:
+            raise ValueError(f"pixel_sizes_nm must be [least, greatest], got {list(self.pixel_sizes_nm)}")
 
 
 class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,39 +34,72 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     pixel_size_nm: Positive = 100.0
     patch_px: Annotated[int, Meta(ge=16, le=256)] = 32
     density_per_um2: Range = (0.2, 10.0)
-    filament_share: Share = 0.5
+    filament_share: Share = 0.4
+    cluster_share: Share = 0.1
+    ring_share: Share = 0.1
+    empty_share: Share = 0.03
     photons: Range = (250.0, 6000.0)
     photon_spread: Range = (0.0, 0.6)
     partial_share: Share = 0.25
-    truth_min_photons: float = 80.0
+    truth_min_snr: Annotated[float, Meta(ge=0)] = 4.0
     psf_sigma_nm: Range = (95.0, 145.0)
+    psf_ellipticity: Share = 0.1
+    defocus: Share = 0.3
     background_photons: Range = (0.5, 100.0)
-    background_structure: Share = 0.4
+    background_structure: Share = 0.5
     emccd_share: Share = 0.4
     read_noise_e: Range = (0.7, 2.5)
+    pixel_map_share: Share = 0.3
 
 
 class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How it is trained; the learning rate falls as a cosine until whichever limit comes first."""
+    """How it is trained; the learning rate falls as a cosine until whichever limit comes first.
+
+    `patience` is the number of validations without a better mean Jaccard after which a training ends early, with the
+    weights of the best one; 0: never. It is off unless asked for, because under a cosine the last quarter brings much
+    of the precision: a plateau at a high learning rate is no sign that nothing is left to learn. It is there for
+    fine-tuning, where a small set of real spots may be learnt by heart. `save_minutes` is how much of a training a
+    kill may cost.
+    """
 
     steps: Count = 30_000
     max_minutes: Positive = 60.0
     batch: Count = 24
-    learning_rate: Positive = 8e-4
+    learning_rate: Positive = 2.5e-3
     warmup_steps: Count = 500
     weight_average: Share = 0.999
     bf16: bool = True
     validate_every: Count = 1000
+    patience: Annotated[int, Meta(ge=0)] = 0
+    save_minutes: Positive = 2.0
     seed: int = 0
 
 
+class EpochSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Training in epochs over patches simulated once, as in 2018; the defaults are the original's.
+
+    Of the training settings, max_minutes, batch, learning_rate, bf16, save_minutes and seed count.
+    """
+
+    frames: Count = 20
+    patches: Count = 10_000
+    patch_px: Annotated[int, Meta(ge=8, le=256)] = 26
+    least_emitters: Count = 7
+    validation_share: Annotated[float, Meta(gt=0, lt=1)] = 0.3
+    count: Count = 100
+    patience: Count = 5
+    rate_factor: Annotated[float, Meta(gt=0, lt=1)] = 0.1
+    least_rate: Positive = 5e-5
+
+
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One training, whole."""
+    """One training, whole; with `epochs` it is the original's (`training.original`), else `training.loop`'s."""
 
     name: str = "livenet"
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings()
     training: TrainingSettings = TrainingSettings()
+    epochs: EpochSettings | None = None
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -95,6 +133,6 @@ def _check_keys(path: Path, content: dict[str, Any], struct: type[msgspec.Struct
     for key, value in content.items():
         if key not in fields:
             raise InputError(f"{path}: unknown key {prefix + key!r}{nearest_key_hint(key, fields)}")
-        inner = fields[key].type
-        if isinstance(value, dict) and isinstance(inner, type) and issubclass(inner, msgspec.Struct):
-            _check_keys(path, value, inner, f"{prefix}{key}.")
+        for inner in (fields[key].type, *get_args(fields[key].type)):
+            if isinstance(value, dict) and isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+                _check_keys(path, value, inner, f"{prefix}{key}.")

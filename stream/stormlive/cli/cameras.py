@@ -24,7 +24,7 @@ def demo_scene(shape: tuple[int, int], calibration: Calibration, seed: int) -> S
     return SceneSettings(
         shape=shape,
         pixel_size_nm=calibration.pixel_size_nm,
-        psf_sigma_nm=1.15 * calibration.pixel_size_nm,
+        psf_sigma_nm=115.0,
         density_per_um2=1.2,
         blinking=Blinking(on_ms=1.3 * exposure_ms, photons_per_ms=1500 / exposure_ms),
         background_photons_per_ms=20 / exposure_ms,

@@ -48,7 +48,8 @@ Model = Annotated[
         "--model",
         metavar="NAME|FILE",
         rich_help_panel=_ENGINE,
-        help="A model that ships with stormlive (see `stormlive models`), a .safetensors file, or cel0, the baseline.",
+        help="A model that ships with stormlive (see `stormlive models`; of its weights, those that suit the camera's "
+        "pixel), a .safetensors file, or cel0, the baseline.",
     ),
 ]
 Device = Annotated[

@@ -56,7 +56,7 @@ def reconstruct(
         reconstruction = engine.open((height, width), calibration)
         table = None
         if localizations is not None:
-            engine.localizing_network()
+            engine.check_localizes()
             table = RunTable(open_table(localizations, shape=(height, width), pixel_size_nm=pixel_size_nm))
         started = time.perf_counter()
         with frame_progress() as bar:
@@ -71,15 +71,15 @@ def reconstruct(
     canvas = reconstruction.canvas()
     sub_pixel_nm = pixel_size_nm / reconstruction.upsampling
     description = (
-        f"Expected emitters per sub-pixel, {n_frames} frames of {movie.name}; model {engine.model_name}, "
-        f"weights sha256 {engine.weights_sha256}; baseline {baseline_adu:g} ADU, {photons_per_adu:g} photons/ADU"
+        f"Expected emitters per sub-pixel, {n_frames} frames of {movie.name}; model {reconstruction.model_name}, "
+        f"weights sha256 {reconstruction.model.sha256}; baseline {baseline_adu:g} ADU, {photons_per_adu:g} photons/ADU"
     )
     write_image(output, canvas, sub_pixel_nm, name=movie.name, description=description)
     preview = output.with_name(output.name.removesuffix(output.suffix).removesuffix(".ome") + ".png")
     write_preview(preview, canvas, sub_pixel_nm)
     note(
         f"{n_frames} frames of {width}x{height} in {seconds:.1f} s ({n_frames / seconds:.0f} frames/s on "
-        f"{engine.device}), {canvas.sum():.0f} expected emitters: {output}, {preview}"
+        f"{engine.device}, {reconstruction.model_name}), {canvas.sum():.0f} expected emitters: {output}, {preview}"
         + (f", {localizations}" if table is not None else "")
     )
     if table is not None and table.trouble is not None:

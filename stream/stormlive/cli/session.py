@@ -71,7 +71,8 @@ def run_session(session: Session, out: Path) -> Outcome:
     refuse_taken_folder(out)
     with _server(session, out) as address, LiveClient(address) as client:
         welcome = client.welcome
-        check_pixel_size(welcome.model, welcome.model_pixel_size_nm, session.calibration.pixel_size_nm)
+        if welcome.model_takes_nm:
+            check_pixel_size(welcome.model, welcome.model_takes_nm, session.calibration.pixel_size_nm)
         hook = HookSettings(address=address, calibration=session.calibration, name=run_name_from(out.name))
         acquisition = AcquisitionProcess(session.acquisition, hook=hook)
         report = (_show_window if session.window else _follow)(acquisition, client)

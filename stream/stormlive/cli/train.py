@@ -20,11 +20,20 @@ from stormlive_sim.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-    from stormlive_models.training.loop import TrainingData
+    from stormlive_models.training.history import Progress as Step
     from stormlive_models.training.recipe import Recipe
+    from stormlive_models.training.source import TrainingData
 
 _EXPERIMENTAL = "Experimental training"
 _BLOCK_PIXELS = 2**22
+_COLUMNS = (
+    TextColumn("step {task.fields[step]}"),
+    BarColumn(bar_width=20),
+    TaskProgressColumn(),
+    TextColumn("{task.fields[now]}  {task.fields[validation]}"),
+    TimeElapsedColumn(),
+    TimeRemainingColumn(),
+)
 
 
 def train(
@@ -35,6 +44,10 @@ def train(
         str,
         typer.Option("--start-from", metavar="NAME|FILE", help="Fine-tune this model instead of starting anew."),
     ] = "",
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with a training that was cut off; give the rest as it was given then."),
+    ] = False,
     experimental: Annotated[
         Path | None,
         typer.Option(
@@ -52,18 +65,22 @@ def train(
 ) -> None:
     """Train a network on simulated frames, or on sparse frames of your own microscope.
 
-    The weights are written anew at every validation: stop with Ctrl-C whenever they are good enough. The recipes of
-    the shipped model and of a fine-tuning are in models/stormlive_models/training/recipes in the source.
+    The weights are written anew at every validation: stop with Ctrl-C whenever they are good enough. Beside them lie
+    a report page, MODEL.report.html, and, until the training is complete, its state, MODEL.state: after a kill or a
+    power cut the same command with [bold]--resume[/bold] goes on from there. The recipes of the shipped model and of
+    a fine-tuning are in models/stormlive_models/training/recipes in the source.
 
     Experimental frames must show single spots, about two per 1000 square pixels, under the conditions of the
     experiment; they are localized classically, and crops of them are summed to dense frames:
     [bold]stormlive train finetune.toml -o MINE.safetensors --start-from livenet --experimental SPARSE.tif[/bold].
     """
     from stormlive.server.engine import select_device
-    from stormlive_models.training.loop import Progress as Step
-    from stormlive_models.training.loop import TrainingData
     from stormlive_models.training.loop import train as run_training
+    from stormlive_models.training.original import train_original
     from stormlive_models.training.recipe import read_recipe
+    from stormlive_models.training.report import report_path
+    from stormlive_models.training.source import TrainingData
+    from stormlive_models.training.state import state_path
     from stormlive_models.zoo import find_model
 
     settings = read_recipe(recipe)
@@ -73,30 +90,50 @@ def train(
     source = TrainingData()
     if experimental is not None:
         source = _experimental(experimental, settings, where, emccd, pixel_size_nm, baseline_adu, photons_per_adu)
-    columns = (
-        TextColumn("step {task.fields[step]}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}  {task.fields[validation]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("train", total=1.0, step=0, loss=float("nan"), validation="")
-        mean = float("nan")
+    if settings.epochs is not None:
+        if experimental is not None or resume:
+            raise InputError(
+                "a recipe with an [epochs] table takes neither --experimental nor --resume; leave them out, or go on "
+                "from weights with --start-from"
+            )
+        with Progress(*_COLUMNS, console=console) as bar:
+            card = train_original(settings, output, where, _Display(bar), begin)
+        epochs, steps, minutes = (card.trained[key] for key in ("epochs", "steps", "minutes"))
+        note(f"wrote {output}: the best weights, of {epochs} epochs, {steps} steps and {minutes} minutes")
+        return
+    with Progress(*_COLUMNS, console=console) as bar:
+        card = run_training(settings, output, where, _Display(bar), source, begin, resume=resume)
+    ended, steps, minutes = (card.trained[key] for key in ("ended", "steps", "minutes"))
+    note(f"{ended}: wrote {output} and {report_path(output)} after {steps} steps and {minutes} minutes")
+    if state_path(output).exists():
+        note(f"{state_path(output)} is kept: the same command with --resume goes on")
 
-        def show(step: Step) -> None:
-            nonlocal mean
-            mean = step.loss if step.step == 1 else 0.98 * mean + 0.02 * step.loss
-            bar.update(task, completed=min(1.0, step.fraction), step=step.step, loss=mean)
-            if step.validation:
-                text = "  ".join(f"J({k}) {v.jaccard:.3f}" for k, v in step.validation.items())
-                bar.update(task, validation=text)
-                if not console.is_terminal:
-                    note(f"step {step.step}: loss {mean:.3f}  {text}")
 
-        card = run_training(settings, output, where, show, source, begin)
-    note(f"wrote {output} after {card.trained['steps']} steps and {card.trained['minutes']} minutes")
+class _Display:
+    """A progress bar that shows running means of what each step tells."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._task = bar.add_task("train", total=1.0, step=0, now="", validation="")
+        self._steps = 0
+        self._loss = self._data_s = self._network_s = 0.0
+
+    def __call__(self, step: "Step") -> None:
+        self._steps += 1
+        share = max(0.02, 1 / self._steps)
+        self._loss += share * (step.loss - self._loss)
+        self._data_s += share * (step.data_s - self._data_s)
+        self._network_s += share * (step.network_s - self._network_s)
+        now = f"loss {self._loss:.3f}"
+        together = self._data_s + self._network_s
+        if together > 0:
+            now += f"  {1 / together:.1f} steps/s, data {100 * self._data_s / together:.0f} %"
+        self._bar.update(self._task, completed=min(1.0, step.fraction), step=step.step, now=now)
+        if step.validation:
+            text = "  ".join(f"J({k}) {v.jaccard:.3f}" for k, v in step.validation.items())
+            self._bar.update(self._task, validation=text)
+            if not console.is_terminal:
+                note(f"step {step.step}: {now}  {text}")
 
 
 def _experimental(

@@ -42,6 +42,8 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     weights_sha256: str
     card: dict[str, Any]
     """What its model card says of how it was trained, as much as the caller finds worth keeping."""
+    binning: int = 1
+    """Camera pixels a side that were summed to one of the network's."""
 
 
 class CanvasRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,6 +1,6 @@
 """The engine: frames in, super-resolved canvas out. The live server and `stormlive reconstruct` both use this one."""
 
-import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,15 +10,15 @@ from torch.nn import functional
 from stormlive.output.tables import LOCALIZATION, Rows
 from stormlive.server.protocols import Sink
 from stormlive.wire.messages import Calibration
+from stormlive_models.binning import sum_2x2
 from stormlive_models.checkpoint import ModelCard
 from stormlive_models.localize import Localizations, add_and_localize
 from stormlive_models.networks.livenet import LiveNet
-from stormlive_models.zoo import DEFAULT, open_model
+from stormlive_models.zoo import CEL0, DEFAULT, Model, camera_pixels_nm, choose, open_family
 from stormlive_sim.errors import InputError
 
-_PIXEL_SIZE_TOLERANCE = 0.1
 _BATCH_PIXELS = {"cpu": 2**16, "cuda": 2**20}
-"""Camera pixels that go through the network at once (on the CPU 16 frames of 64x64): bounds its activations."""
+"""Pixels that go through the network at once (on the CPU 16 frames of 64x64): bounds its activations."""
 
 
 def select_device(name: str) -> torch.device:
@@ -47,7 +47,7 @@ def select_device(name: str) -> torch.device:
 
 
 class Engine:
-    """A model on a device, ready to reconstruct any number of runs.
+    """A model on a device, ready to reconstruct any number of runs; each gets the weights that suit its camera.
 
     Parameters
     ----------
@@ -59,19 +59,24 @@ class Engine:
 
     def __init__(self, model: str = DEFAULT, device: str = "auto") -> None:
         self.torch_device = select_device(device)
-        opened = open_model(model, self.torch_device)
-        self.network, self.card, self.weights_sha256 = opened.network, opened.card, opened.sha256
-        check_upsampling(self.card, model)
+        self.models = open_family(model, self.torch_device)
+        for opened in self.models:
+            check_upsampling(opened.card, opened.card.name if len(self.models) > 1 else model)
 
     @property
     def model_name(self) -> str:
         """Name on the model's card."""
-        return self.card.name
+        return self.models[0].card.name
 
     @property
     def pixel_size_nm(self) -> float:
-        """Camera pixel that the model was trained for; 0 for a method that takes any."""
-        return self.card.pixel_size_nm
+        """Camera pixel that the first of its weights was trained for; 0 for a method that takes any."""
+        return self.models[0].card.pixel_size_nm
+
+    @property
+    def camera_pixels_nm(self) -> tuple[tuple[float, float], ...]:
+        """(Least, greatest) camera pixels that the model takes with one or another of its weights."""
+        return camera_pixels_nm(model.card for model in self.models)
 
     @property
     def device(self) -> str:
@@ -80,20 +85,10 @@ class Engine:
             return f"{self.torch_device} ({torch.cuda.get_device_name(self.torch_device)})"
         return "cpu"
 
-    def localizing_network(self) -> LiveNet:
-        """Return the network if it finds emitters one by one.
-
-        Raises
-        ------
-        InputError
-            When it gives a picture only.
-        """
-        if isinstance(self.network, LiveNet):
-            return self.network
-        raise InputError(
-            f"the model {self.card.name!r} ({self.card.architecture}) gives a picture but no localizations; leave out "
-            "--localizations or choose a --model with detection heads, such as livenet"
-        )
+    def check_localizes(self) -> None:
+        """Raise an InputError when the model does not give what a table of localizations holds."""
+        for model in self.models:
+            localizing_network(model)
 
     def open(self, shape: tuple[int, int], calibration: Calibration) -> "Reconstruction":
         """Start the canvas of a run of frames (Y, X).
@@ -101,19 +96,40 @@ class Engine:
         Raises
         ------
         InputError
-            When the camera's pixel size contradicts the model's.
+            When the model has no weights for the camera's pixel.
         """
-        check_pixel_size(self.card.name, self.card.pixel_size_nm, calibration.pixel_size_nm)
-        return Reconstruction(self, shape, calibration)
+        check_pixel_size(self.model_name, self.camera_pixels_nm, calibration.pixel_size_nm)
+        model, binning = choose(self.models, calibration.pixel_size_nm)
+        return Reconstruction(model, binning, self.torch_device, shape, calibration)
 
 
-def check_pixel_size(model: str, model_nm: float, camera_nm: float) -> None:
-    """Raise an InputError unless the camera's pixel is within 10 % of the model's; a model's 0 takes any."""
-    if model_nm and not math.isclose(camera_nm, model_nm, rel_tol=_PIXEL_SIZE_TOLERANCE):
+def check_pixel_size(model: str, takes_nm: Sequence[tuple[float, float]], camera_nm: float) -> None:
+    """Raise an InputError unless the camera's pixel is in one of the (least, greatest) that a model takes."""
+    if not any(low <= camera_nm <= high for low, high in takes_nm):
+        ranges = " or ".join(f"{low:g} to {high:g}" for low, high in takes_nm)
         raise InputError(
-            f"the model {model!r} was trained for {model_nm:g} nm pixels, the camera has {camera_nm:g} nm; correct "
+            f"the model {model!r} takes camera pixels of {ranges} nm, this camera has {camera_nm:g} nm; correct "
             "--pixel-size-nm or choose another --model (`stormlive models` lists them)"
         )
+
+
+def localizing_network(model: Model) -> LiveNet:
+    """Return the network of a model if it gives what a table of localizations holds.
+
+    Raises
+    ------
+    InputError
+        When it does not.
+    """
+    if isinstance(model.network, LiveNet):
+        return model.network
+    card = model.card
+    raise InputError(
+        f"the model {card.name!r} gives "
+        + ("positions without their uncertainty" if card.architecture == CEL0 else "a picture but no positions")
+        + ", a table of localizations needs positions with uncertainty; leave out --localizations or choose another "
+        f"--model, such as {DEFAULT}"
+    )
 
 
 def check_upsampling(card: ModelCard, model: str) -> None:
@@ -127,32 +143,49 @@ class Reconstruction:
 
     Attributes
     ----------
+    model : Model
+        The weights that were chosen for the camera.
+    binning : int
+        Camera pixels a side that are summed to one of the network's: 1 or 2.
+    upsampling : int
+        Canvas pixels along a camera pixel's side.
     n_frames : int
         Frames added.
     repaired_pixels : int
         Pixels that were NaN or infinite and were taken as dark (only float cameras have them).
     """
 
-    def __init__(self, engine: Engine, shape: tuple[int, int], calibration: Calibration) -> None:
-        self._engine = engine
-        self._device = engine.torch_device
+    def __init__(
+        self, model: Model, binning: int, device: torch.device, shape: tuple[int, int], calibration: Calibration
+    ) -> None:
+        self.model = model
+        self.binning = binning
+        self._device = device
         self._calibration = calibration
-        self.upsampling = engine.card.upsampling
-        self.pixel_size_nm = calibration.pixel_size_nm
+        self.upsampling = model.card.upsampling // binning
         height, width = shape
+        rows, columns = -(-height // binning), -(-width // binning)
+        self._computed_pixels = rows * columns * model.network.pixels_per_pixel
         try:
-            self._canvas = torch.zeros(height * self.upsampling, width * self.upsampling, device=self._device)
+            # Of whole pixels of the network; the canvas is the part of it that lies in the camera's frame.
+            self._grid = torch.zeros(rows * model.card.upsampling, columns * model.card.upsampling, device=device)
         except RuntimeError as error:
             gigabytes = height * width * self.upsampling**2 * 4 / 1e9
             raise InputError(
                 f"a canvas for {width}x{height} pixels needs {gigabytes:.1f} GB on {self._device}, which it does not "
                 "have; choose a smaller camera ROI or another --device"
             ) from error
+        self._canvas = self._grid[: height * self.upsampling, : width * self.upsampling]
         # A sum of 100,000 frames in float32 would lose the last photons of each.
         self._sum = torch.zeros(shape, dtype=torch.float64, device=self._device)
         self._last = torch.zeros(shape, device=self._device)
         self.n_frames = 0
         self.repaired_pixels = 0
+
+    @property
+    def model_name(self) -> str:
+        """Name of the weights, and what is done with the camera's pixels for them."""
+        return self.model.card.name + (", 2x2 pixels summed" if self.binning == 2 else "")
 
     def add(self, frames: NDArray[np.generic], sink: Sink | None = None) -> None:
         """Add frames (B, Y, X) in ADU, as the camera gave them, to the canvas.
@@ -164,17 +197,19 @@ class Reconstruction:
         InputError
             When there is a sink, and the network does not localize.
         """
-        most = _BATCH_PIXELS[self._device.type] // (self._last.numel() * self._engine.network.pixels_per_pixel)
+        most = _BATCH_PIXELS[self._device.type] // self._computed_pixels
+        pixel_nm = self._calibration.pixel_size_nm * self.binning
         first = 0
         while first < len(frames):
             # Batches of 1, 2, 4, …: the convolution library keeps working memory for every size that it ever saw.
             n = 1 << (max(1, min(most, len(frames) - first)).bit_length() - 1)
             photons = self._photons(frames[first : first + n])
+            seen = sum_2x2(photons) if self.binning == 2 else photons
             if sink is None:
-                self._engine.network.add_increment(photons, self._canvas)
+                self.model.network.add_increment(seen, self._grid)
             else:
-                network = self._engine.localizing_network()
-                sink(_rows(add_and_localize(network, photons, self._canvas, self.pixel_size_nm), first))
+                network = localizing_network(self.model)
+                sink(_rows(add_and_localize(network, seen, self._grid, pixel_nm), first))
             self._sum += photons.sum(0, dtype=torch.float64)
             self._last = photons[-1].clone()
             self.n_frames += n

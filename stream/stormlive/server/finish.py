@@ -19,7 +19,7 @@ class RunWriter:
     Parameters
     ----------
     engine : Engine
-        Tells model and device.
+        Tells the device, and whether its model localizes.
     out : Path
         Folder for the files.
     folder_per_run : bool
@@ -36,7 +36,7 @@ class RunWriter:
     def __init__(self, engine: Engine, out: Path, *, folder_per_run: bool, localizations: Path | None = None) -> None:
         if localizations is not None:
             check_table_name(localizations)
-            engine.localizing_network()
+            engine.check_localizes()
             if folder_per_run and localizations.name != str(localizations):
                 raise InputError(
                     "every run gets a table of localizations in its own folder: expected --localizations with a name "
@@ -63,7 +63,7 @@ class RunWriter:
         """Write image, preview and record, and return the folder."""
         if not isinstance(reconstruction, Reconstruction):
             raise TypeError(f"expected this engine's Reconstruction, got {type(reconstruction).__name__}")
-        start, card = run.start, self._engine.card
+        start, card = run.start, reconstruction.model.card
         begun = self._begun.pop(start.run, None)
         folder, tables = (self._folder(start.name), []) if begun is None else begun
         write_run(
@@ -81,7 +81,8 @@ class RunWriter:
             ),
             model=ModelRecord(
                 name=card.name,
-                weights_sha256=self._engine.weights_sha256,
+                weights_sha256=reconstruction.model.sha256,
+                binning=reconstruction.binning,
                 card={
                     "architecture": card.architecture,
                     "arguments": card.arguments,

@@ -99,6 +99,7 @@ class Front:
             clock_ns=time.perf_counter_ns(),
             model=one_line(self._engine.model_name),
             model_pixel_size_nm=self._engine.pixel_size_nm,
+            model_takes_nm=self._engine.camera_pixels_nm,
             view_port=port_of(self.view_address),
             status_port=port_of(self.status_address),
         )

@@ -23,6 +23,10 @@ class Reconstruction(Protocol):
     def upsampling(self) -> int:
         """Canvas pixels along a camera pixel's side."""
 
+    @property
+    def model_name(self) -> str:
+        """The weights that compute it, for people."""
+
     def add(self, frames: NDArray[Any], sink: Sink | None = None) -> None:
         """Add frames (B, Y, X), camera pixel type, ADU; on return their increment is in the canvas.
 
@@ -53,6 +57,10 @@ class Engine(Protocol):
     @property
     def pixel_size_nm(self) -> float:
         """The camera pixel that the model was trained for."""
+
+    @property
+    def camera_pixels_nm(self) -> tuple[tuple[float, float], ...]:
+        """(Least, greatest) camera pixels that it takes."""
 
     @property
     def device(self) -> str:

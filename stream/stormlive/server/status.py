@@ -17,7 +17,7 @@ def run_status(run: Run, engine: Engine, *, silent: bool) -> Status:
     reconstruction = run.reconstruction
     return Status(
         state="silent" if silent and run.open else run.state,
-        model=one_line(engine.model_name),
+        model=one_line(engine.model_name if reconstruction is None else reconstruction.model_name),
         device=one_line(engine.device),
         run=run.start.run,
         name=run.start.name,

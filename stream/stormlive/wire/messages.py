@@ -112,7 +112,7 @@ class Hello(msgspec.Struct, tag="hello", frozen=True, kw_only=True):
     capabilities: Annotated[tuple[Text, ...], Meta(max_length=16)] = ()
 
 
-class Welcome(msgspec.Struct, tag="welcome", frozen=True, kw_only=True):
+class Welcome(msgspec.Struct, tag="welcome", frozen=True, kw_only=True, omit_defaults=True):
     """The server's answer to HELLO."""
 
     version: Text
@@ -123,6 +123,8 @@ class Welcome(msgspec.Struct, tag="welcome", frozen=True, kw_only=True):
     clock_ns: ClockNs
     model: Text
     model_pixel_size_nm: float
+    # (least, greatest) camera pixels; empty: the server does not tell, and START decides
+    model_takes_nm: Annotated[tuple[tuple[float, float], ...], Meta(max_length=16)] = ()
     view_port: Port
     status_port: Port
 

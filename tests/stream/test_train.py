@@ -1,0 +1,81 @@
+"""``stormlive train``: what it says on the way, and that a kill costs no more than the last minutes."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stormlive.cli.app import run
+from stormlive_models.checkpoint import read_card
+from stormlive_models.training import loop
+from stormlive_models.training.state import read_standing, state_path
+
+RECIPE = """
+name = "tiny"
+[model]
+width = 4
+[data]
+patch_px = 16
+[training]
+steps = {steps}
+batch = 2
+warmup_steps = 2
+validate_every = 1000
+save_minutes = 1e-6
+bf16 = false
+"""
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(loop, "write_report", lambda *_: None)
+    monkeypatch.setattr(loop, "card_metrics", lambda *_: {})
+
+
+def train(recipe: str, *arguments: str) -> int:
+    Path("recipe.toml").write_text(recipe, encoding="utf-8")
+    return run(["train", "recipe.toml", "-o", "mine.safetensors", "--device", "cpu", *arguments])
+
+
+def test_a_killed_training_goes_on(capsys: pytest.CaptureFixture[str], child_environment: dict[str, str]) -> None:
+    output = Path("mine.safetensors")
+    Path("recipe.toml").write_text(RECIPE.format(steps=60), encoding="utf-8")
+    command = [sys.executable, "-m", "stormlive", "train", "recipe.toml", "-o", str(output), "--device", "cpu"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=child_environment) as process:
+        deadline = time.monotonic() + 60
+        while not state_path(output).exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.kill()
+    reached = read_standing(state_path(output)).step
+    assert 1 <= reached < 60
+    assert not output.exists()
+
+    # A fresh start would throw that away: it is refused, and says what to do.
+    assert train(RECIPE.format(steps=60)) == 1
+    assert f"was left at step {reached}; add --resume" in capsys.readouterr().err
+    assert train(RECIPE.format(steps=70), "--resume") == 1
+    assert "training.steps was 60, now 70" in capsys.readouterr().err
+
+    assert train(RECIPE.format(steps=60), "--resume") == 0
+    assert "all steps made: wrote mine.safetensors and mine.report.html after 60 steps" in capsys.readouterr().err
+    assert read_card(output).trained["steps"] == 60
+    assert sorted(path.name for path in Path().iterdir()) == ["mine.safetensors", "recipe.toml"]
+
+
+def test_loss_scores_and_speed_are_told_on_the_way(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(RECIPE.format(steps=4).replace("= 1000", "= 2")) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
+    assert [line.split(":")[0] for line in lines if "J(" in line] == ["step 2", "step 4"]
+    for line in lines[:2]:
+        for word in ("loss ", " steps/s", "data ", " %", "J(1/um2) ", "J(5/um2) "):
+            assert word in line
+
+
+def test_resume_needs_something_to_resume(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(RECIPE.format(steps=4), "--resume") == 1
+    assert "nothing to resume: mine.state does not exist" in capsys.readouterr().err
