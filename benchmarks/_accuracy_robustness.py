@@ -89,7 +89,8 @@ def _fall(method: Method, name: str, edge: Setting, outside: Setting, n: int, se
     row: Row = {"method": method.name, "frames": n, "parameter": name, "edge": _shown(edge), "outside": _shown(outside)}
     figures, details = {}, {}
     for place, value in (("edge", edge), ("outside", outside)):
-        settings = msgspec.structs.replace(uniform_settings(_DENSITY), **{name: value})
+        # Astigmatism and defocus are 0 unless they are what is asked for: in every frame then.
+        settings = msgspec.structs.replace(uniform_settings(_DENSITY), aberrated_share=1.0, **{name: value})
         frames = simulated(settings, n, seeded(seed, f"beyond {name}"))
         scores = score(method.run(frames.photons).table, frames.truth, 100.0)
         bound = float("nan")

@@ -25,17 +25,22 @@ def report(name: str, rows: list[dict[str, Any]], notes: dict[str, Any]) -> None
     record = {
         "command": " ".join(["python", *sys.argv]),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "platform": platform.platform(),
-            "cpus": os.cpu_count(),
-            "python": platform.python_version(),
-            **{package: _version(package) for package in PACKAGES},
-        },
+        "machine": machine(),
         "notes": notes,
         "rows": rows,
     }
     path.write_text(json.dumps(record, indent=1) + "\n")
     print(f"written to {path}")
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures were measured with."""
+    return {
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        **{package: _version(package) for package in PACKAGES},
+    }
 
 
 def _version(package: str) -> str:

@@ -10,8 +10,6 @@ their own. CEL0 knows the PSF's width for the uniform and isolated emitters (1.1
 
 import argparse
 import datetime
-import os
-import platform
 import sys
 import time
 from collections.abc import Callable
@@ -23,16 +21,19 @@ import torch
 from _accuracy_filaments import FRAMES, microtubules
 from _accuracy_frames import PIXEL_NM
 from _accuracy_methods import Method, open_methods
+from _accuracy_pixels import pixel_sizes
 from _accuracy_robustness import beyond_training, grid_pattern, nothing
 from _accuracy_table import Table
 from _accuracy_uniform import dots, lone, uniform
-from _report import PACKAGES, RESULTS, _version
+from _report import RESULTS, machine
 
 from stormlive_models.checkpoint import read_card
 from stormlive_models.zoo import CEL0, shipped
 from stormlive_sim.errors import InputError
 
-SECTIONS = ("uniform", "isolated", "microtubules", "dots", "robustness", "empty")
+ORIGINAL = Path(__file__).parent / "weights" / "deepstorm2018.safetensors"
+"""Trained by ``stormlive train deepstorm2018.toml``; its card says how far."""
+SECTIONS = ("uniform", "isolated", "microtubules", "dots", "robustness", "empty", "pixels")
 
 
 def sections(options: argparse.Namespace) -> dict[str, Callable[[list[Method]], list[Table]]]:
@@ -47,12 +48,14 @@ def sections(options: argparse.Namespace) -> dict[str, Callable[[list[Method]], 
             *grid_pattern(methods, 4 * n, seed),
         ],
         "empty": lambda methods: nothing(methods, n, 100 if quick else 1000, seed),
+        "pixels": lambda _: pixel_sizes(n, seed),
     }
 
 
 def default_models() -> list[str]:
-    """Return the shipped models for the benchmark's pixels, and the baseline."""
-    return [*(name for name, path in shipped().items() if read_card(path).pixel_size_nm == PIXEL_NM), CEL0]
+    """Return the shipped models for the benchmark's pixels, the network of 2018 and the baseline."""
+    ours = [name for name, path in shipped().items() if read_card(path).pixel_size_nm == PIXEL_NM]
+    return [*ours, str(ORIGINAL), CEL0]
 
 
 def arguments() -> argparse.Namespace:
@@ -84,13 +87,7 @@ def record(options: argparse.Namespace, methods: list[Method], results: dict[str
     return {
         "command": " ".join(["python", *sys.argv]),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "platform": platform.platform(),
-            "cpus": os.cpu_count(),
-            "threads": options.threads,
-            "python": platform.python_version(),
-            **{package: _version(package) for package in PACKAGES},
-        },
+        "machine": {**machine(), "threads": options.threads},
         "seed": options.seed,
         "models": {
             method.name: {

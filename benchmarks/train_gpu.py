@@ -16,7 +16,7 @@ RECIPES = Path(__file__).parents[1] / "models" / "stormlive_models" / "training"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=4.0)
-    parser.add_argument("--output", type=Path, default=Path("livenet-gpu.safetensors"))
+    parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     recipe = read_recipe(RECIPES / "livenet.toml")
     training = msgspec.structs.replace(recipe.training, max_minutes=options.minutes)

@@ -31,10 +31,10 @@ class Cel0:
     Parameters
     ----------
     pixel_size_nm : float
-        Camera pixel in the sample: the scale of `localize`; the method itself works in pixels.
+        Camera pixel in the sample: the scale of `localize` and of the PSF; the method itself works in pixels.
     upsampling : int
         Sub-pixels per camera pixel and axis of the canvas.
-    psf_sigma_px : float
+    psf_sigma_nm : float
         Width of the pixel-integrated Gaussian PSF.
     grid : int
         Grid points per camera pixel and axis; positions are finer, being centroids.
@@ -49,7 +49,7 @@ class Cel0:
         pixel_size_nm: float = 100.0,
         upsampling: int = 8,
         *,
-        psf_sigma_px: float = 1.15,
+        psf_sigma_nm: float = 115.0,
         grid: int = 4,
         false_alarm: float = 1e-3,
         reweightings: int = 20,
@@ -57,11 +57,20 @@ class Cel0:
     ) -> None:
         self.pixel_size_nm = pixel_size_nm
         self.upsampling = upsampling
-        self.psf_sigma_px = psf_sigma_px
+        self.psf_sigma_nm = psf_sigma_nm
         self.grid = grid
         self.false_alarm = false_alarm
         self.reweightings = reweightings
         self.iterations = iterations
+
+    def on_pixels(self, pixel_size_nm: float) -> "Cel0":
+        """Return the same for a camera with other pixels."""
+        return Cel0(**{**vars(self), "pixel_size_nm": pixel_size_nm})
+
+    @property
+    def psf_sigma_px(self) -> float:
+        """Width of the PSF in camera pixels."""
+        return self.psf_sigma_nm / self.pixel_size_nm
 
     @property
     def pixels_per_pixel(self) -> int:

@@ -60,7 +60,7 @@ def localizations(
     found: Detections,
     pixel_size_nm: float,
     *,
-    threshold: float = 0.5,
+    threshold: float = 0.45,
     within: tuple[slice, slice] = _WHOLE,
     corner_px: tuple[int, int] = (0, 0),
 ) -> Localizations:
@@ -78,7 +78,7 @@ def localizations(
     pixel_size_nm : float
         Camera pixel.
     threshold : float
-        Least summed probability.
+        Least summed probability; the default is the best mean Jaccard index of the default model at 0.3 to 6.35 /µm².
     within : tuple of slices
         (rows, columns): only emitters for which a pixel in there stands are returned.
     corner_px : tuple of int

@@ -7,7 +7,7 @@ A model's name stands for a family of weights, each for its range of camera pixe
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -90,7 +90,7 @@ def choose(models: Sequence[Model], camera_nm: float) -> tuple[Model, int]:
     """Return the weights for a camera, and how many of its pixels a side are summed for them (1 or 2).
 
     Those that take the pixels as they are go before those that need sums of 2x2, then those trained nearest, then
-    those for larger pixels, which know narrower spots.
+    those for larger pixels, which know narrower spots. CEL0 comes with its PSF in pixels of this camera.
 
     Raises
     ------
@@ -104,12 +104,15 @@ def choose(models: Sequence[Model], camera_nm: float) -> tuple[Model, int]:
         if low <= camera_nm <= high
     ]
     binning, _, _, best = min(fits)
-    return models[best], binning
+    model = models[best]
+    if isinstance(model.network, Cel0):
+        model = replace(model, network=model.network.on_pixels(binning * camera_nm))
+    return model, binning
 
 
 def _cel0() -> Model:
     method = Cel0()
-    # The pixel size is left out: it scales the method's positions, and decides nothing about the picture.
+    # The pixel size is left out: it is that of each camera, see `choose`.
     arguments = {name: value for name, value in vars(method).items() if name != "pixel_size_nm"}
     card = ModelCard(
         name=CEL0,

@@ -17,6 +17,7 @@ from stormlive_sim.pixel_maps import PixelVariation, draw_pixel_maps
 from stormlive_sim.psf import render_gaussians
 from stormlive_sim.sensor import Sensor, emccd
 from stormlive_sim.structure_kinds import STRUCTURES, AnyStructure
+from stormlive_sim.structures import check_sites
 
 # Wider ones are no blurred emitters any more, but a background that takes long to draw.
 _MOST_WIDENING = 10.0
@@ -90,7 +91,8 @@ class Scene:
     Raises
     ------
     InputError
-        When the structure is unknown or has too few labels for the density, or the sample is too far from focus.
+        When the structure is unknown, has too few labels for the density or too many for the memory, or the sample is
+        too far from focus.
     """
 
     def __init__(self, settings: SceneSettings) -> None:
@@ -111,7 +113,9 @@ class Scene:
             self._margin_nm = math.ceil((self._margin_nm + room) / pixel_nm) * pixel_nm
         height, width = (n * pixel_nm + 2 * self._margin_nm for n in settings.shape)
         self._sample_nm = (height, width)
-        sites = torch.cat([s.sites(self._sample_nm, generator) for s in _structures(settings.structure)])
+        parts = [s.sites(self._sample_nm, generator) for s in _structures(settings.structure)]
+        check_sites(sum(map(len, parts)))
+        sites = torch.cat(parts)
         depth_nm = settings.focus.sample_depth_nm
         self._z_nm = (torch.rand(len(sites), generator=generator) - 0.5) * depth_nm
         kinetics = _kinetics(settings, len(sites), height * width / 1e6)

@@ -24,13 +24,16 @@ _PIXELS = {0: "<u1", 1: "<u2", 3: "<u2", 4: "<u2", 5: "<u2", 6: "<u2"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Entry:
+class Entry:
+    """One frame in the index; `end` is the first byte of its file behind everything that belongs to it."""
+
     axes: dict[str, int | str]
     filename: str
     offset: int
     shape: tuple[int, int]
     pixel_type: int
     compression: int
+    end: int
 
 
 def ndtiff_table(folder: Path) -> FrameTable:
@@ -45,24 +48,12 @@ def ndtiff_table(folder: Path) -> FrameTable:
     first = entries[0]
     files: dict[str, int] = {}
     for entry in entries:
-        if entry.pixel_type not in _PIXELS or entry.compression != 0:
-            raise InputError(
-                f"expected uncompressed grey frames of 8 or 16 bit, got pixel type {entry.pixel_type} "
-                f"(RGB or unknown) at {entry.axes} of {folder}; give the camera's own recording"
-            )
-        if (entry.shape, entry.pixel_type) != (first.shape, first.pixel_type):
-            raise InputError(
-                f"expected frames of {_describe(first)} like the first, got {_describe(entry)} at "
-                f"{entry.axes} of {folder}; give a dataset of one movie only"
-            )
-        # The index comes from a file: it must not lead out of its folder.
-        if Path(entry.filename).name != entry.filename:
-            raise InputError(f"the index of {folder} names a file outside its folder: {entry.filename!r}")
+        check_entry(entry, first, folder)
         files.setdefault(entry.filename, len(files))
     table = FrameTable(
         files=tuple(folder / name for name in files),
         shape=first.shape,
-        dtype=np.dtype(_PIXELS[first.pixel_type]),
+        dtype=pixel_dtype(first),
         file_index=np.array([files[entry.filename] for entry in entries], np.int32),
         offset=np.array([entry.offset for entry in entries], np.int64),
         compressed=np.zeros(len(entries), np.bool_),
@@ -71,32 +62,64 @@ def ndtiff_table(folder: Path) -> FrameTable:
     return table
 
 
-def _entries(index: Path) -> list[_Entry]:
+def check_entry(entry: Entry, first: Entry, folder: Path) -> None:
+    """Raise an InputError for a frame that does not belong to a grey movie with `first` as its first frame."""
+    if entry.pixel_type not in _PIXELS or entry.compression != 0:
+        raise InputError(
+            f"expected uncompressed grey frames of 8 or 16 bit, got pixel type {entry.pixel_type} "
+            f"(RGB or unknown) at {entry.axes} of {folder}; give the camera's own recording"
+        )
+    if (entry.shape, entry.pixel_type) != (first.shape, first.pixel_type):
+        raise InputError(
+            f"expected frames of {_describe(first)} like the first, got {_describe(entry)} at "
+            f"{entry.axes} of {folder}; give a dataset of one movie only"
+        )
+    # The index comes from a file: it must not lead out of its folder.
+    if Path(entry.filename).name != entry.filename:
+        raise InputError(f"the index of {folder} names a file outside its folder: {entry.filename!r}")
+
+
+def pixel_dtype(entry: Entry) -> np.dtype[np.generic]:
+    """Return the type of an entry's pixels, which `check_entry` has let pass."""
+    return np.dtype(_PIXELS[entry.pixel_type])
+
+
+def _entries(index: Path) -> list[Entry]:
     data = index.read_bytes()
-    entries: list[_Entry] = []
-    position = 0
+    entries, whole = parse_index(data)
+    if whole < len(data):
+        # A writer that was killed leaves half an entry behind; the frames before it are whole.
+        logger.warning("%s breaks off in an entry; its %d whole frames are used", index, len(entries))
+    if not entries:
+        raise InputError(f"expected an NDTiff dataset with frames, got none in {index}; record it anew")
+    return entries
+
+
+def parse_index(data: bytes) -> tuple[list[Entry], int]:
+    """Return the whole entries at the start of an index, and the number of bytes that they take."""
+    entries: list[Entry] = []
+    whole = 0
     try:
-        while position < len(data):
-            axes, position = _string(data, position)
+        while whole < len(data):
+            axes, position = _string(data, whole)
             filename, position = _string(data, position)
-            offset, width, height, pixel_type, compression, *_ = _FIELDS.unpack_from(data, position)
-            position += _FIELDS.size
+            fields = _FIELDS.unpack_from(data, position)
+            offset, width, height, pixel_type, compression, metadata_offset, metadata_length, _ = fields
             entries.append(
-                _Entry(
+                Entry(
                     axes=json.loads(axes),
                     filename=filename,
                     offset=offset,
                     shape=(height, width),
                     pixel_type=pixel_type,
                     compression=compression,
+                    end=metadata_offset + metadata_length,
                 )
             )
+            whole = position + _FIELDS.size
     except (struct.error, ValueError):
-        # A writer that was killed leaves half an entry behind; the frames before it are whole.
-        logger.warning("%s breaks off in an entry; its %d whole frames are used", index, len(entries))
-    if not entries:
-        raise InputError(f"expected an NDTiff dataset with frames, got none in {index}; record it anew")
-    return entries
+        pass  # half an entry
+    return entries, whole
 
 
 def _string(data: bytes, position: int) -> tuple[str, int]:
@@ -107,7 +130,7 @@ def _string(data: bytes, position: int) -> tuple[str, int]:
     return data[start:end].decode(), end
 
 
-def _in_order(entries: list[_Entry], folder: Path) -> list[_Entry]:
+def _in_order(entries: list[Entry], folder: Path) -> list[Entry]:
     """Sort by the one axis that varies; refuse several axes, name gaps."""
     values: dict[str, set[int | str]] = {}
     for entry in entries:
@@ -136,7 +159,7 @@ def _in_order(entries: list[_Entry], folder: Path) -> list[_Entry]:
     return [by_number[number] for number in sorted(numbers)]
 
 
-def _describe(entry: _Entry) -> str:
+def _describe(entry: Entry) -> str:
     return describe_frame(entry.shape, np.dtype(_PIXELS.get(entry.pixel_type, "V1")))
 
 

@@ -68,15 +68,15 @@ class PixelMaps:
     dark_e_per_ms: Tensor
 
 
-def draw_pixel_maps(variation: PixelVariation, shape: tuple[int, ...], generator: torch.Generator) -> PixelMaps:
-    """Return the maps of one chip (or of several, with a leading dimension) at random.
+def draw_pixel_maps(variation: PixelVariation, shape: tuple[int, int], generator: torch.Generator) -> PixelMaps:
+    """Return the maps of one chip at random.
 
     Parameters
     ----------
     variation : PixelVariation
         How unequal the pixels are; its own seed is for the caller to use.
     shape : tuple of int
-        (Y, X), or (n, Y, X) for n chips.
+        (Y, X).
     generator : torch.Generator
         Source of all randomness; its device is where the maps are.
     """

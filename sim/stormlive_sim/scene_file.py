@@ -1,23 +1,21 @@
 """Scenes in TOML: every knob of the simulation, by the names and units that users think in."""
 
 import math
-import tomllib
-import typing
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from stormlive_sim.blinking import Blinking
 from stormlive_sim.drift import Drift
-from stormlive_sim.errors import InputError, nearest_key_hint
 from stormlive_sim.focus import Focus
 from stormlive_sim.movie import SceneSettings
 from stormlive_sim.pixel_maps import PixelVariation
 from stormlive_sim.quantities import Amount, Count, Positive, Seed, Unbounded
 from stormlive_sim.sensor import Sensor
 from stormlive_sim.structure_kinds import AnyStructure, Microtubules
+from stormlive_sim.toml_file import convert_toml, read_toml
 
 _Side = Annotated[int, Meta(ge=8, le=4096)]
 _SHIPPED = Path(__file__).parent / "scenes"
@@ -152,44 +150,11 @@ def read_scene(path: Path) -> SceneFile:
     InputError
         When the file is missing, is no TOML, or has an unknown key or a value out of its limits.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        shipped = ", ".join(sorted(p.stem for p in _SHIPPED.glob("*.toml")))
-        raise InputError(
-            f"cannot read the scene {path}: {error.strerror}; give a TOML file, or a scene that ships: {shipped}"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no valid TOML: {error}") from error
-    if isinstance(content.get("structure"), dict):
-        content["structure"] = [content["structure"]]  # [structure] for [[structure]]: there is one
-    _check_keys(path, content, (SceneFile,), "")
-    try:
-        return msgspec.convert(content, SceneFile)
-    except msgspec.ValidationError as error:
-        raise InputError(f"{path}: {error}") from error
-
-
-def _check_keys(path: Path, content: dict[str, Any], structs: tuple[type[msgspec.Struct], ...], prefix: str) -> None:
-    """Refuse a key that no struct has, naming the nearest; where there are several kinds, `kind` says which."""
-    struct, known = structs[0], {}
-    if len(structs) > 1:
-        kinds = {str(s.__struct_config__.tag): s for s in structs}
-        kind = str(content.get("kind", "missing"))
-        if kind not in kinds:
-            raise InputError(f"{path}: {prefix}kind is {kind}{nearest_key_hint(kind, kinds)}")
-        struct, known = kinds[kind], {"kind": str}
-    known |= {f.name: f.type for f in msgspec.structs.fields(struct)}
-    for key, value in content.items():
-        if key not in known:
-            raise InputError(f"{path}: unknown key {prefix + key!r}{nearest_key_hint(key, known)}")
-        inner = _structs_in(known[key])
-        for item in value if isinstance(value, list) else [value]:
-            if inner and isinstance(item, dict):
-                _check_keys(path, item, inner, f"{prefix}{key}.")
-
-
-def _structs_in(annotation: object) -> tuple[type[msgspec.Struct], ...]:
-    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
-        return (annotation,)
-    return tuple(struct for part in typing.get_args(annotation) for struct in _structs_in(part))
+    shipped = ", ".join(sorted(p.stem for p in _SHIPPED.glob("*.toml")))
+    content = read_toml(path, "scene", f"give a TOML file, or a scene that ships: {shipped}")
+    if "structure" in content:
+        given = content["structure"]
+        # [structure] for [[structure]], and a name for a kind with nothing changed.
+        parts = given if isinstance(given, list) else [given]
+        content["structure"] = [{"kind": part} if isinstance(part, str) else part for part in parts]
+    return convert_toml(path, content, SceneFile)

@@ -8,9 +8,12 @@ from torch import Tensor
 
 from stormlive_sim.errors import InputError
 
+_MOST_SITES = 30_000_000
+
 
 def uniform(n: int, field_nm: tuple[float, float], generator: torch.Generator) -> Tensor:
     """Return n sites at random over a field of (y, x) nm: float32 (n, 2) as (x, y)."""
+    check_sites(n)
     height, width = field_nm
     return torch.rand(n, 2, generator=generator) * torch.tensor([width, height])
 
@@ -57,6 +60,7 @@ def filaments(
     """
     height, width = field_nm
     half = max(2, math.ceil(math.hypot(height, width) / spacing_nm))
+    check_sites(2 * n * half * strands)
     start = uniform(n, field_nm, generator)
     angle = torch.rand(n, 1, generator=generator) * math.tau
     sides = []
@@ -113,6 +117,7 @@ def rings(
     InputError
         When so many rings do not fit into the field.
     """
+    check_sites(n * corners * labels_per_corner)
     centre = _apart(n, field_nm, 1.25 * diameter_nm, generator)
     angle = torch.rand(n, 1, generator=generator) * math.tau + torch.arange(corners) * (math.tau / corners)
     corner = centre[:, None] + torch.stack((angle.cos(), angle.sin()), -1) * (diameter_nm / 2)
@@ -148,9 +153,19 @@ def clusters(
     Tensor
         float32 (sites, 2), (x, y) in nm.
     """
+    check_sites(round(n * labels))
     size = torch.poisson(torch.full((n,), float(labels)), generator).long()
     centre = uniform(n, field_nm, generator).repeat_interleave(size, 0)
     return _inside(centre + torch.randn(centre.shape, generator=generator) * sigma_nm, field_nm)
+
+
+def check_sites(n: int) -> None:
+    """Raise an InputError for more label sites, also those drawn beyond the field, than a computer's memory holds."""
+    if n > _MOST_SITES:
+        raise InputError(
+            f"expected a sample of at most {_MOST_SITES:,} label sites, got {n:,}; choose a smaller field (size, "
+            "pixel_size_nm), fewer structures (per_um, per_um2) or fewer labels on each (spacing_nm, labels)"
+        )
 
 
 def _inside(sites: Tensor, field_nm: tuple[float, float]) -> Tensor:

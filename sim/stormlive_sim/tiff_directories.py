@@ -63,27 +63,40 @@ class TiffDirectories:
 
     def __iter__(self) -> Iterator[tuple[int, dict[int, Entry]]]:
         """Yield each directory's offset in the file and its entries by tag."""
-        offset = self._unpack(self._offset, self._first)
+        pointer = self.first_pointer
         seen: set[int] = set()
-        while offset:
+        while (found := self.read(pointer)) is not None:
+            offset, entries, pointer = found
             if offset in seen:
                 raise DamagedError
             seen.add(offset)
-            n_entries = self._unpack(self._count, offset)
-            # An empty directory is what the zeros of a preallocated file look like whose writer was killed.
-            if not 1 <= n_entries <= 4096:
-                raise DamagedError
-            start = offset + self._count.size
-            raw = self._read(start, n_entries * self._entry.size)
-            following = self._unpack(self._offset, start + len(raw))
-            yield (
-                offset,
-                {
-                    tag: Entry(kind=kind, count=count, value=value)
-                    for tag, kind, count, value in self._entry.iter_unpack(raw)
-                },
-            )
-            offset = following
+            yield offset, entries
+
+    @property
+    def first_pointer(self) -> int:
+        """Where in the file the offset of the first directory stands."""
+        return self._first
+
+    def read(self, pointer: int) -> tuple[int, dict[int, Entry], int] | None:
+        """Return the directory whose offset stands at `pointer`: its offset, its entries by tag, the next pointer.
+
+        None when the chain ends at `pointer`.
+        """
+        offset = self._unpack(self._offset, pointer)
+        if offset == 0:
+            return None
+        n_entries = self._unpack(self._count, offset)
+        # An empty directory is what the zeros of a preallocated file look like whose writer was killed.
+        if not 1 <= n_entries <= 4096:
+            raise DamagedError
+        start = offset + self._count.size
+        raw = self._read(start, n_entries * self._entry.size)
+        entries = {
+            tag: Entry(kind=kind, count=count, value=value) for tag, kind, count, value in self._entry.iter_unpack(raw)
+        }
+        # Read now: a file that is cut short here has lost the rest of its chain, not come to its end.
+        self._unpack(self._offset, start + len(raw))
+        return offset, entries, start + len(raw)
 
     def integers(self, entry: Entry) -> tuple[int, ...]:
         """Return the values of an entry of whole numbers."""

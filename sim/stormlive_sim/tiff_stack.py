@@ -15,14 +15,16 @@ from stormlive_sim.frame_table import FrameTable, describe_frame
 from stormlive_sim.tiff_description import Description, read_description
 from stormlive_sim.tiff_directories import CutShortError, DamagedError, Entry, TiffDirectories
 
-_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _DESCRIPTION = 256, 257, 258, 259, 262, 270
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, DESCRIPTION = 256, 257, 258, 259, 262, 270
 _STRIP_OFFSETS, _SAMPLES, _STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES, _FORMAT = 273, 277, 279, 324, 325, 339
 _PIXELS = {(1, 8): "u1", (1, 16): "u2", (2, 16): "i2", (3, 32): "f4", (3, 64): "f8"}
 _COLOUR = {2: "RGB", 5: "CMYK", 6: "YCbCr", 8: "CIELab"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Page:
+class Page:
+    """One frame as its directory describes it: where its pixels begin and end."""
+
     shape: tuple[int, int]
     dtype: np.dtype[np.generic]
     offset: int
@@ -45,14 +47,14 @@ def tiff_table(path: Path) -> tuple[FrameTable, Description]:
 
 def _walk(directories: TiffDirectories, path: Path, size: int) -> tuple[FrameTable, Description]:
     description = Description()
-    first: _Page | None = None
+    first: Page | None = None
     offsets: list[int] = []
     compressed: list[bool] = []
     try:
         for offset, entries in directories:
-            page = _page(directories, entries, f"frame {len(offsets)} of {path}")
-            if first is None and _DESCRIPTION in entries:
-                description = read_description(directories.text(entries[_DESCRIPTION]), path)
+            page = read_page(directories, entries, f"frame {len(offsets)} of {path}")
+            if first is None and DESCRIPTION in entries:
+                description = read_description(directories.text(entries[DESCRIPTION]), path)
             first = first or page
             if (page.shape, page.dtype) != (first.shape, first.dtype):
                 raise InputError(
@@ -96,7 +98,7 @@ def _walk(directories: TiffDirectories, path: Path, size: int) -> tuple[FrameTab
     return table, description
 
 
-def _intact(first: _Page | None, read: int, description: Description, size: int) -> int:
+def _intact(first: Page | None, read: int, description: Description, size: int) -> int:
     """Count the complete frames of a file that was cut short.
 
     ImageJ writes the directories behind the pixels, where a cut takes them first; there the pixels count.
@@ -107,7 +109,17 @@ def _intact(first: _Page | None, read: int, description: Description, size: int)
     return max(read, min(frames, description.n_frames or frames))
 
 
-def _page(directories: TiffDirectories, entries: dict[int, Entry], where: str) -> _Page:
+def read_page(directories: TiffDirectories, entries: dict[int, Entry], where: str) -> Page:
+    """Interpret a directory.
+
+    Raises
+    ------
+    InputError
+        Not grey, or pixels that no camera delivers; `where` names the frame.
+    CutShortError, DamagedError
+        The directory contradicts the file or itself.
+    """
+
     def values(tag: int, default: tuple[int, ...] = ()) -> tuple[int, ...]:
         return directories.integers(entries[tag]) if tag in entries else default
 
@@ -133,7 +145,7 @@ def _page(directories: TiffDirectories, entries: dict[int, Entry], where: str) -
     if plain and sum(counts) < frame_bytes:
         raise DamagedError
     adjoin = plain and all(end == start for end, start in zip(ends[:-1], starts[1:], strict=True))
-    return _Page(
+    return Page(
         shape=(height, width),
         dtype=dtype,
         offset=starts[0],

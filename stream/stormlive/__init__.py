@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stormlive.acquire.hook import HookReport, StreamHook
+    from stormlive.acquire.stream import FrameStream, stream
     from stormlive.wire.messages import Calibration
 
     __version__: str
 
-__all__ = ["Calibration", "HookReport", "StreamHook", "__version__"]
+__all__ = ["Calibration", "FrameStream", "HookReport", "StreamHook", "__version__", "stream"]
 
 
 def __getattr__(name: str) -> object:
@@ -22,6 +23,10 @@ def __getattr__(name: str) -> object:
         from stormlive.acquire import hook
 
         return getattr(hook, name)
+    if name in ("stream", "FrameStream"):
+        from stormlive.acquire import stream
+
+        return getattr(stream, name)
     if name == "Calibration":
         from stormlive.wire.messages import Calibration
 

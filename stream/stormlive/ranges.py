@@ -48,6 +48,16 @@ class Ranges:
             first, last = min(first, spans[start][0]), max(last, spans[stop - 1][1])
         spans[start:stop] = [(first, last)]
 
+    def discard(self, number: int) -> bool:
+        """Take one frame out; False when it is not here."""
+        spans = self._spans
+        at = bisect_left(spans, number, key=_last)
+        if at == len(spans) or number < spans[at][0]:
+            return False
+        first, last = spans[at]
+        spans[at : at + 1] = [span for span in ((first, number - 1), (number + 1, last)) if span[0] <= span[1]]
+        return True
+
     def merge(self, other: "Ranges") -> None:
         """Add every frame of `other`."""
         for first, last in list(other._spans):
@@ -58,8 +68,7 @@ class Ranges:
         left: list[tuple[int, int]] = []
         holes, at = list(other._spans), 0
         for first, last in list(self._spans):
-            while at < len(holes) and holes[at][1] < first:
-                at += 1
+            at = bisect_left(holes, first, at, key=_last)
             hole = at
             while hole < len(holes) and holes[hole][0] <= last:
                 if holes[hole][0] > first:
@@ -69,6 +78,17 @@ class Ranges:
             if first <= last:
                 left.append((first, last))
         return Ranges(left)
+
+    def union(self, *others: "Ranges") -> "Ranges":
+        """Return the frames that are here or in one of `others`."""
+        whole = Ranges(list(self._spans))
+        for other in others:
+            whole.merge(other)
+        return whole
+
+    def intersect(self, other: "Ranges") -> "Ranges":
+        """Return the frames that are here and in `other`."""
+        return self.subtract(self.subtract(other))
 
     def complement(self, n: int) -> "Ranges":
         """Return the frames of 0 … n-1 that are not here."""
@@ -126,11 +146,14 @@ def reason_key(reason: str, known: Collection[str]) -> str:
     return reason if reason in known or len(known) < MAX_REASONS else "other reasons"
 
 
-def account_sentence(total: int, live: Ranges, missing: Mapping[str, Ranges]) -> str:
+def account_sentence(total: int, live: Ranges, replayed: Ranges, missing: Mapping[str, Ranges]) -> str:
     """Tell in one sentence which of `total` frames are in the picture, and which are missing and why."""
     if total == 0:
         return "The run has no frames."
-    sentence = f"{live.count()} of {total} {'frame is' if total == 1 else 'frames are'} in the picture"
+    n = live.count() + replayed.count()
+    sentence = f"{n} of {total} {'frame is' if total == 1 else 'frames are'} in the picture"
+    if replayed:
+        sentence += f" ({live.count()} live, {replayed.count()} replayed)"
     gone = sum(ranges.count() for ranges in missing.values())
     if not gone:
         return f"{sentence}."

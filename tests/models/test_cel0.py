@@ -152,10 +152,18 @@ def test_the_canvas_counts_the_localizations() -> None:
     assert torch.equal(canvas, expected)
 
 
-def test_another_pixel_size_scales_positions_and_nothing_else() -> None:
+def test_pixels_and_psf_of_another_size_scale_positions_and_nothing_else() -> None:
     frames = expose(emitters((0, 500, 700, 5000)), (1, 16, 16))
-    a, b = (Cel0(pixel_size_nm=p, reweightings=3, iterations=30).localize(frames) for p in (100, 160))
+    a, b = (
+        Cel0(pixel_size_nm=p, psf_sigma_nm=1.15 * p, reweightings=3, iterations=30).localize(frames) for p in (100, 160)
+    )
     assert (b.x_nm / a.x_nm).tolist() == pytest.approx([1.6] * len(a))
+
+
+def test_the_psf_is_as_wide_in_nm_on_all_cameras() -> None:
+    assert Cel0().psf_sigma_px == 1.15
+    other = Cel0(upsampling=5).on_pixels(50)
+    assert (other.psf_sigma_px, other.upsampling) == (2.3, 5)
 
 
 def test_every_emitter_of_a_large_frame_is_found_once() -> None:
@@ -182,7 +190,7 @@ def test_a_frame_without_any_light_is_empty() -> None:
 
 def test_its_attributes_are_its_parameters() -> None:
     # Its card and its checksum in run.json are made of them.
-    method = Cel0(psf_sigma_px=1.3, grid=3, upsampling=6)
+    method = Cel0(psf_sigma_nm=130, grid=3, upsampling=6)
     assert vars(Cel0(**vars(method))) == vars(method)
 
 

@@ -82,7 +82,8 @@ def test_the_library_knows_the_spots_and_the_noise(library: SpotLibrary) -> None
 
 
 def test_summed_crops_keep_the_contract_of_simulated_batches(library: SpotLibrary) -> None:
-    settings = DataSettings(density_per_um2=(3, 3), filament_share=0)
+    uniform = {"empty_share": 0.0, "filament_share": 0.0, "cluster_share": 0.0, "ring_share": 0.0}
+    settings = DataSettings(density_per_um2=(3, 3), **uniform)  # type: ignore[arg-type]
     photons, truth = sample_summed_crops(library, settings, 60, torch.Generator().manual_seed(0))
     assert photons.shape == (60, 32, 32)
     assert photons.dtype == torch.float32

@@ -14,6 +14,7 @@ from stormlive_models.training.history import Progress
 from stormlive_models.training.original import train_original, validation_loss
 from stormlive_models.training.patches import Patches, cut_patches
 from stormlive_models.training.recipe import EpochSettings, Recipe, TrainingSettings, read_recipe
+from stormlive_sim.emitters import Emitters
 from stormlive_sim.errors import InputError
 from stormlive_sim.psf import render_gaussians
 
@@ -228,3 +229,43 @@ def test_a_recipe_with_epochs_is_told_from_one_without(tmp_path: Path) -> None:
     path.write_text("[epochs]\npatiens = 2\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"unknown key 'epochs\.patiens'; did you mean 'patience'"):
         read_recipe(path)
+
+
+class Losses:
+    """Lets the network's loss be what a test wants from a step on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, bad: float, first_bad: int) -> None:
+        self.steps = 0
+        real = DeepStorm.loss
+
+        def loss(network: DeepStorm, photons: Tensor, truth: Emitters) -> Tensor:
+            self.steps += network.training
+            return real(network, photons, truth) * (bad if self.steps >= first_bad else 1.0)
+
+        monkeypatch.setattr(DeepStorm, "loss", loss)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_ends_it_and_keeps_the_best_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: float
+) -> None:
+    recipe, path = tiny(), tmp_path / "original.safetensors"
+    steps = len(cut(recipe, recipe.training.seed)[0]) // 4
+    Losses(monkeypatch, bad, first_bad=steps + 2)
+    seen: list[Progress] = []
+    said = rf"finite loss, got {bad} .*original\.safetensors holds the weights of the best epoch"
+    with pytest.raises(InputError, match=said) as error:
+        train_original(recipe, path, CPU, seen.append)
+    assert "\n" not in str(error.value)
+    assert [p.step for p in seen] == list(range(1, steps + 2))
+    network, card = load_model(path, CPU)
+    assert card.trained["epochs"] == 1
+    assert all(value.isfinite().all() for value in network.state_dict().values())
+
+
+def test_a_validation_that_is_not_finite_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(original, "validation_loss", Script([float("nan")]))
+    path = tmp_path / "original.safetensors"
+    with pytest.raises(InputError, match="finite validation loss, got nan"):
+        train_original(tiny(), path, CPU)
+    assert not path.exists()

@@ -107,6 +107,18 @@ def test_the_shipped_recipes_are_valid() -> None:
         ("[datum]\n", "unknown key 'datum'; did you mean 'data'"),
         ("[training]\nbatch = 0\n", "batch"),
         ("[data]\nphotons = [500, 100]\n", "data.photons must be"),
+        ("[data]\nphotons = [100, inf]\n", "data.photons must be [low, high] with 0 < low <= high, got [100.0, inf]"),
+        ("[data]\ndensity_per_um2 = [0, 5]\n", "data.density_per_um2 must be [low, high] with 0 < low <= high"),
+        ("[data]\nbackground_photons = [0, 5]\n", "data.background_photons must be [low, high] with 0 < low"),
+        ("[data]\npsf_sigma_nm = [0, 0]\n", "data.psf_sigma_nm must be [low, high] with 0 < low"),
+        ("[data]\nfilament_share = 0.9\nring_share = 0.9\n", "must sum to at most 1, got 1.8"),
+        ("[training]\nlearning_rate = inf\n", "learning_rate"),
+        ("[training]\nseed = 100000000000000000000\n", "seed"),
+        ("[model]\narchitecture = 'deepstorm'\n[training]\npatience = 3\n", "training.patience needs validations"),
+        (
+            "[data]\npixel_size_nm = 160\n[model]\npixel_sizes_nm = [85, 120]\n",
+            "model.pixel_sizes_nm must contain data.pixel_size_nm, which is 160, got [85.0, 120.0]",
+        ),
         ("[data\n", "no valid TOML"),
         ("[model]\narchitecture = 'unet'\n", "unet"),
     ],
@@ -115,6 +127,7 @@ def test_a_bad_recipe_says_what_is_wrong(tmp_path: Path, text: str, complaint: s
     with pytest.raises(InputError) as error:
         read_recipe(recipe_file(tmp_path, text))
     assert complaint in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_training_learns_and_leaves_weights_that_load(tmp_path: Path) -> None:

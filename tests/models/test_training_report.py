@@ -1,6 +1,7 @@
 """The report of a training is one file that shows what it promises, and its calibration tells good from bad."""
 
 import base64
+import math
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -83,6 +84,13 @@ def test_the_report_is_one_file_with_everything_inside(
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
 def test_a_training_can_be_repeated_from_the_recipe_in_its_report(tmp_path: Path, path: Path) -> None:
     recipe = read_recipe(path)
+    copy = tmp_path / "recipe.toml"
+    copy.write_text(recipe_text(msgspec.to_builtins(recipe)), encoding="utf-8")
+    assert read_recipe(copy) == recipe
+
+
+def test_a_recipe_without_a_time_limit_and_with_any_name_is_repeated_too(tmp_path: Path) -> None:
+    recipe = Recipe(name='"dots" \N{TEST TUBE}', training=TrainingSettings(max_minutes=math.inf))
     copy = tmp_path / "recipe.toml"
     copy.write_text(recipe_text(msgspec.to_builtins(recipe)), encoding="utf-8")
     assert read_recipe(copy) == recipe

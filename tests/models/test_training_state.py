@@ -1,21 +1,27 @@
 """A training that was cut off goes on as if nothing had happened, or says why it cannot."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load, load_file, save
 
 from stormlive_models.checkpoint import read_card
 from stormlive_models.evaluate import Scores
+from stormlive_models.networks.livenet import LiveNet
 from stormlive_models.training import loop
+from stormlive_models.training.calibration import calibrate
+from stormlive_models.training.data import sample_batch
 from stormlive_models.training.history import Progress, Validation, since_best
 from stormlive_models.training.recipe import DataSettings, ModelSettings, Recipe, TrainingSettings
 from stormlive_models.training.source import TrainingData
 from stormlive_models.training.start import begin
 from stormlive_models.training.state import read_standing, state_path
+from stormlive_sim.emitters import Emitters
 from stormlive_sim.errors import InputError
 
 CPU = torch.device("cpu")
@@ -141,6 +147,28 @@ def test_a_missing_or_damaged_state_is_one_line(cut: Path, tmp_path: Path) -> No
             loop.train(RECIPE, cut, CPU)
 
 
+def test_a_state_with_parts_of_another_kind_is_one_line(cut: Path) -> None:
+    state = state_path(cut)
+    with safe_open(state, framework="pt") as file:
+        metadata = file.metadata()
+    whole = load(state.read_bytes())
+    for changed in ({"moments.0.x/exp_avg": torch.zeros(1)}, {"generator": torch.zeros(5000)}):
+        state.write_bytes(save({**whole, **changed}, metadata))
+        with pytest.raises(InputError, match=r"cut\.state is no state .*delete it"):
+            loop.train(RECIPE, cut, CPU, resume=True)
+
+
+def test_what_goes_on_is_in_memory_and_not_in_the_file(cut: Path) -> None:
+    # Windows replaces no file of which a part is still mapped; here, what is mapped changes with the file.
+    state = state_path(cut)
+    run = begin(RECIPE, CPU, state=state)
+    with state.open("r+b") as file:
+        file.write(bytes(state.stat().st_size))
+    moments = [value for part in run.optimizer.state_dict() for own in part["state"].values() for value in own.values()]
+    assert moments
+    assert all(value.any() for value in moments)
+
+
 def scores(jaccard: float) -> dict[str, Scores]:
     return {"1/um2": Scores(**dict.fromkeys(Scores.__dataclass_fields__, 1) | {"jaccard": jaccard})}
 
@@ -178,3 +206,48 @@ def test_how_long_ago_the_best_validation_was() -> None:
     assert since_best(validations(0.1, 0.2)) == 0
     assert since_best(validations(0.3, 0.2, 0.1)) == 2
     assert since_best(validations(0.3, 0.2, 0.3)) == 2
+    assert since_best(validations(0.3, float("nan"))) == 1
+    assert since_best(validations(float("nan"), 0.2, 0.1)) == 1
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, ORIGINAL], ids=lambda recipe: recipe.model.architecture)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_frame_that_is_not_finite_changes_nothing(recipe: Recipe, bad: float) -> None:
+    run = begin(recipe, CPU)
+    photons, truth = TrainingData().sample(recipe.data, 3, run.generator)
+    before = {name: value.clone() for name, value in run.network.state_dict().items()}
+    spoilt = photons.clone()
+    spoilt[1, 3, 4] = bad
+    assert not math.isfinite(loop.learn(run, spoilt, truth))
+    after = run.network.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert math.isfinite(loop.learn(run, photons, truth))
+
+
+def test_the_average_waits_for_the_device_once_not_for_every_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = begin(RECIPE, CPU)
+    weight = run.average.module.head[2].bias
+    first = weight.detach().clone()
+    run.average.update_parameters(run.network)
+    with torch.no_grad():
+        run.network.head[2].bias += 11
+    waits, real = [], torch.Tensor.__float__
+    monkeypatch.setattr(torch.Tensor, "__float__", lambda tensor: waits.append(1) or real(tensor))
+    run.average.update_parameters(run.network)
+    assert len(waits) == 1
+    # The second of few: 2/11 of the average are kept.
+    assert torch.allclose(weight, first + 9)
+
+
+def test_large_frames_are_fewer_in_a_sample() -> None:
+    asked = []
+
+    def sample(data: DataSettings, n: int, generator: torch.Generator) -> tuple[torch.Tensor, Emitters]:
+        asked.append(n)
+        return sample_batch(msgspec.structs.replace(data, patch_px=16), 1, generator)
+
+    for patch_px in (16, 64, 128, 256):
+        begin(msgspec.structs.replace(RECIPE, data=DataSettings(patch_px=patch_px)), CPU, TrainingData(sample=sample))
+        with torch.no_grad():
+            calibrate(LiveNet(width=4), DataSettings(patch_px=patch_px), sample, torch.Generator().manual_seed(0))
+    assert asked == [256, 256, 256, 256, 64, 64, 16, 16]

@@ -5,10 +5,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from stormlive_sim import structures
 from stormlive_sim.errors import InputError
-from stormlive_sim.movie import Scene
+from stormlive_sim.movie import Scene, SceneSettings
 from stormlive_sim.scene_file import CAMERAS, SceneFile, Scmos, find_scene, read_scene
-from stormlive_sim.structure_kinds import STRUCTURES, Rings
+from stormlive_sim.structure_kinds import STRUCTURES, Rings, Uniform
 
 EVERYTHING = find_scene("everything")
 
@@ -89,6 +90,8 @@ def test_the_calibration_is_the_one_that_is_stated(tmp_path: Path, name: str) ->
     [
         ("[optics]\npsf_sgma_nm = 100", "'optics.psf_sgma_nm'; did you mean 'psf_sigma_nm'"),
         ("[optic]\n", "did you mean 'optics'"),
+        ("structure = 'ring'", "structure.kind is ring; did you mean 'rings'"),
+        ("structure = 3", "structure"),
         ("[[structure]]\nkind = 'ring'", "structure.kind is ring; did you mean 'rings'"),
         ("[[structure]]\nkind = 'rings'\nstrands = 3", "structure.strands"),
         ("[[structure]]\nkind = ['rings']", "structure.kind"),
@@ -123,6 +126,13 @@ def test_a_scene_that_is_not_there_names_those_that_ship() -> None:
         ("[focus]\nsample_depth_nm = 90000", "as wide as in focus"),
         ("emitters = {density_per_um2 = 5}\n[structure]\nkind = 'clusters'\nlabels = 1", "more labels or less density"),
         ("[structure]\nkind = 'rings'\ndiameter_nm = 2000", "fit into the field"),
+        (
+            "movie = {size = [4096, 4096]}\noptics = {pixel_size_nm = 10000}",
+            "at most 30,000,000 .* choose a smaller field",
+        ),
+        ("movie = {size = [4096, 4096]}\n[structure]\nkind = 'rings'\nper_um2 = 1000", "at most 30,000,000"),
+        ("movie = {size = [4096, 4096]}\n[structure]\nkind = 'clusters'\nlabels = 10000", "at most 30,000,000"),
+        ("movie = {size = [4096, 4096]}\n[structure]\nkind = 'uniform'", "at most 30,000,000"),
     ],
 )
 def test_scenes_that_cannot_be(tmp_path: Path, text: str, said: str) -> None:
@@ -134,3 +144,15 @@ def test_infinite_is_how_to_say_never_and_even(tmp_path: Path) -> None:
     scene = read_scene(written(tmp_path, "emitters = {bleach_s = inf}\noptics = {illumination_fwhm_um = inf}"))
     assert scene.settings().blinking.bleach_ms == math.inf
     assert scene == SceneFile()
+
+
+def test_a_structure_may_be_its_name(tmp_path: Path) -> None:
+    assert read_scene(written(tmp_path, "structure = 'rings'")).structure == (Rings(),)
+    both = read_scene(written(tmp_path, "structure = ['rings', {kind = 'rings', corners = 9}]")).structure
+    assert both == (Rings(), Rings(corners=9))
+
+
+def test_the_sites_of_all_structures_together_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(structures, "_MOST_SITES", 1000)
+    with pytest.raises(InputError, match="at most 1,000 label sites, got 1,"):
+        Scene(SceneSettings(shape=(8, 8), structure=(Uniform(),) * 2, density_per_um2=0.1))

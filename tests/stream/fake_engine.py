@@ -1,13 +1,24 @@
 """A numpy engine for tests, and a server with it as a script: prints its address, ends when stdin closes."""
 
+import json
+import os
+import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stormlive.server import checkpoint, worker
+from stormlive.server.closing import Closing
 from stormlive.server.loop import Server
+from stormlive.server.protocols import FinishedRun
+from stormlive.server.runs import Runs
+from stormlive.server.shelf import Shelf
 from stormlive.wire.messages import Calibration
 from stormlive_sim.errors import InputError
 
@@ -59,6 +70,18 @@ class FakeReconstruction:
     def last(self) -> NDArray[np.float32]:
         return self.newest
 
+    @property
+    def fingerprint(self) -> str:
+        return self.engine.model_name
+
+    def snapshot(self) -> dict[str, NDArray]:
+        arrays = {"canvas": self.canvas, "photons": self.photons, "newest": self.newest, "n": np.array([self.n])}
+        return {name: array.copy() for name, array in arrays.items()}
+
+    def restore(self, arrays: dict[str, NDArray]) -> None:
+        self.canvas, self.photons, self.newest = arrays["canvas"], arrays["photons"], arrays["newest"]
+        self.n = int(arrays["n"][0])
+
 
 class FakeEngine:
     """Computes only while `gate` is set; fails while `broken`."""
@@ -80,9 +103,65 @@ class FakeEngine:
         return FakeReconstruction(self, shape)
 
 
+def finish_in(shelf: Shelf) -> Callable[[FinishedRun, FakeReconstruction], str]:
+    """Return what writes a run's canvas and as much of its record as a server reads back."""
+
+    def finish(run: FinishedRun, reconstruction: FakeReconstruction) -> str:
+        folder = shelf.folder(run.start)
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "canvas.npy", reconstruction.canvas)
+        frames = {**run.ledger.as_dict(), "notices": list(run.notices)}
+        record = {"run": str(run.start.run), "exit_status": run.exit_status, "summary": run.ledger.sentence()}
+        (folder / "run.json").write_text(json.dumps({**record, "frames": frames, "seconds": run.duration_s}))
+        return str(folder)
+
+    return finish
+
+
+def die_when(module: object, name: str, *, after: int = 0, before: bool = True) -> None:
+    """Let the process be killed, as by kill -9, in the call of a function number `after`, or behind that call."""
+    whole, calls = getattr(module, name), []
+
+    def deadly(*args: object, **kwargs: object) -> object:
+        calls.append(name)
+        if before and len(calls) > after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = whole(*args, **kwargs)
+        if len(calls) > after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(module, name, deadly)
+
+
+POINTS: dict[str, Callable[[], None]] = {
+    "never": lambda: None,
+    "opening": lambda: die_when(FakeEngine, "open"),
+    "before the first batch": lambda: die_when(FakeReconstruction, "add"),
+    "in a batch": lambda: die_when(FakeReconstruction, "add", after=5, before=False),
+    "before a batch": lambda: die_when(FakeReconstruction, "add", after=9),
+    "writing the first checkpoint": lambda: die_when(checkpoint, "save_file", before=False),
+    "writing a checkpoint": lambda: die_when(checkpoint, "save_file", after=1, before=False),
+    "checkpoint written": lambda: die_when(checkpoint.Checkpoint, "write", after=1, before=False),
+    "checkpoint told": lambda: die_when(worker.Worker, "_tell_kept", after=1, before=False),
+    "asking for frames": lambda: die_when(worker, "_report", after=1),
+    "before the files": lambda: die_when(Closing, "_write_files"),
+    "files written": lambda: die_when(Closing, "_write_files", before=False),
+    "checkpoint removed": lambda: die_when(checkpoint.Checkpoint, "remove", before=False),
+    "closed": lambda: die_when(Runs, "closed", before=False),
+}
+
+
 def main() -> None:
     bind, frame_s = sys.argv[1], float(sys.argv[2])
-    with Server(FakeEngine(frame_s), finish=lambda run, canvas: "folder", bind=bind, heartbeat_s=0.2) as server:
+    engine, options = FakeEngine(frame_s), dict[str, Any]()
+    finish: Any = lambda run, canvas: "folder"  # noqa: E731
+    if len(sys.argv) > 3:
+        out, checkpoint_s, point = Path(sys.argv[3]), float(sys.argv[4]), sys.argv[5]
+        shelf = Shelf(out, folder_per_run=True)
+        finish, options = finish_in(shelf), {"shelf": shelf, "checkpoint_s": checkpoint_s, "max_batch": 8}
+        POINTS[point]()
+    with Server(engine, finish=finish, bind=bind, heartbeat_s=0.2, grace_s=5, **options) as server:
         print(server.address, flush=True)
         sys.stdin.read()
 

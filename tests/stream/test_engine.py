@@ -4,6 +4,7 @@ import torch
 
 from stormlive.server import engine as engine_module
 from stormlive.server.engine import Engine, Reconstruction, select_device
+from stormlive.server.memory import available_bytes
 from stormlive.wire.messages import Calibration
 from stormlive_sim.errors import InputError
 from stormlive_sim.movie import Scene, SceneSettings
@@ -84,6 +85,31 @@ def test_a_frame_without_light_adds_nothing(engine: Engine) -> None:
         noise = generator.poisson(background, (16, 64, 64)) / 0.5 + 100
         reconstruction.add(noise.round().astype(np.uint16))
     assert reconstruction.canvas().sum() / 52 < 0.05
+
+
+def test_a_canvas_that_memory_does_not_hold_is_refused(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = available_bytes(engine.torch_device)
+    assert there is None or there > 2**20
+    monkeypatch.setattr("stormlive.server.engine.available_bytes", lambda _: 2 * 4 * 128**2 - 1)
+    with pytest.raises(InputError, match="smaller camera ROI"):
+        engine.open((16, 16), CALIBRATION)
+    engine.open((16, 8), CALIBRATION)
+
+
+def test_a_snapshot_goes_on_as_if_nothing_had_happened(engine: Engine, movie: np.ndarray) -> None:
+    whole, first, second = (engine.open(movie.shape[1:], CALIBRATION) for _ in range(3))
+    whole.add(movie[:5])
+    whole.add(movie[5:])
+    first.add(movie[:5])
+    kept = first.snapshot()
+    first.add(movie[:3])  # a copy, not a view
+    second.restore(kept)
+    second.add(movie[5:])
+    np.testing.assert_array_equal(second.canvas(), whole.canvas())
+    np.testing.assert_array_equal(second.widefield(), whole.widefield())
+    assert (second.n_frames, second.fingerprint) == (len(movie), whole.fingerprint)
+    with pytest.raises(InputError, match="grid"):
+        engine.open((8, 8), CALIBRATION).restore(kept)
 
 
 def test_a_camera_of_another_pixel_size_is_refused(engine: Engine) -> None:

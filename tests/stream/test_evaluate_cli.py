@@ -213,27 +213,27 @@ def test_cel0_reconstructs_what_evaluate_judges(capsys: pytest.CaptureFixture[st
     spots = torch.tensor([[0, 510, 720], [0, 1190, 310], [1, 640, 1010]], dtype=torch.float32)
     table = Emitters(frame=spots[:, 0].long(), x_nm=spots[:, 1], y_nm=spots[:, 2], photons=torch.full((3,), 2000.0))
     write_table(Path("t.csv"), [table], sigma_nm=115)
-    light = torch.full((2, 16, 16), 10.0)
-    render_gaussians(
-        light, table.frame, table.x_nm / 100, table.y_nm / 100, table.photons, torch.tensor(1.15), radius=6
-    )
-    photons = torch.poisson(light, torch.Generator().manual_seed(0))
-    tifffile.imwrite("m.tif", (2 * photons + 100).numpy().astype(np.uint16))
+    for name, pixel_nm in (("p", 100), ("q", 160)):
+        light = torch.full((2, 16, 16), 10.0)
+        x_px, y_px, sigma_px = table.x_nm / 100, table.y_nm / 100, torch.tensor(115 / pixel_nm)
+        render_gaussians(light, table.frame, x_px, y_px, table.photons, sigma_px, radius=6)
+        photons = torch.poisson(light, torch.Generator().manual_seed(0))
+        tifffile.imwrite(f"{name}.tif", (2 * photons + 100).numpy().astype(np.uint16))
     # No frame is large enough for threads to help.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         for name, pixel_nm in (("p", 100), ("q", 160)):
-            command = f"reconstruct m.tif -o {name}.ome.tif --model cel0 --device cpu --pixel-size-nm {pixel_nm}"
+            command = f"reconstruct {name}.tif -o {name}.ome.tif --model cel0 --device cpu --pixel-size-nm {pixel_nm}"
             assert stormlive(command) == 0
     finally:
         torch.set_num_threads(threads)
     image, _ = read_image(Path("p.ome.tif"))
-    assert np.array_equal(read_image(Path("q.ome.tif"))[0], image)
-    assert (image.shape, image.sum()) == ((128, 128), 3)
+    for picture in (image, read_image(Path("q.ome.tif"))[0]):
+        assert (picture.shape, picture.sum()) == ((128, 128), 3)
     assert stormlive("evaluate --image p.ome.tif --truth t.csv --json f.json") == 0
     capsys.readouterr()
-    picture = json.loads(Path("f.json").read_text())["image"]
-    assert picture["mass_ratio"] == 1
-    assert picture["pearson"] > 0.5
-    assert picture["artifact_fraction"] == 0
+    judged = json.loads(Path("f.json").read_text())["image"]
+    assert judged["mass_ratio"] == 1
+    assert judged["pearson"] > 0.5
+    assert judged["artifact_fraction"] == 0

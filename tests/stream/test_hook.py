@@ -85,7 +85,7 @@ def soon(condition: Callable[[], bool], wait_s: float = 20.0) -> None:
 
 
 def assert_every_frame_once(report: HookReport) -> None:
-    classes = [report.live, *report.missing.values()]
+    classes = [report.live, report.replayed, *report.missing.values()]
     numbers = [n for ranges in classes for first, last in ranges for n in range(first, last + 1)]
     assert sorted(numbers) == list(range(report.offered))
 
@@ -284,7 +284,7 @@ def test_every_frame_of_a_healthy_run_is_in_the_picture(server: Server, closed: 
     assert run.ledger.live == hook.report.live
     assert (run.start.name, run.start.expected, run.start.dataset) == ("cell 1", 500, "/data/x")
     assert 0 <= run.latency_p50_ms <= run.latency_p99_ms
-    assert run.started_at < run.ended_at
+    assert run.duration_s > 0
 
 
 def test_a_camera_that_reuses_its_buffer_changes_nothing(server: Server, closed: Closed) -> None:
@@ -339,7 +339,7 @@ def test_a_full_outbox_refuses_the_newest_frames(closed: Closed) -> None:
     engine = fake.FakeEngine()
     engine.gate.clear()
     with Server(engine, finish=closed, bind="tcp://127.0.0.1:*") as server:
-        hook = make_hook(server.address, outbox_mb=100 * FRAME_BYTES / 2**20)
+        hook = make_hook(server.address, outbox_mb=100 * FRAME_BYTES / 2**20, spool_mb=0)
         for frame in movie(150):
             hook(frame, None)
         assert hook.progress.missing == 50
@@ -619,7 +619,7 @@ def test_a_server_that_appears_late_gets_what_waited(closed: Closed) -> None:
 
 def test_a_suspended_server_costs_what_the_outbox_cannot_hold() -> None:
     with ServerProcess() as server:
-        hook = make_hook(server.address, outbox_mb=200 * FRAME_BYTES / 2**20)
+        hook = make_hook(server.address, outbox_mb=200 * FRAME_BYTES / 2**20, spool_mb=0)
         hook.check(20)
         for frame in movie(10):
             hook(frame, None)

@@ -1,4 +1,5 @@
 import json
+from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,50 +10,51 @@ from stormlive.server.ledger import Ledger
 
 def all_numbers(ledger: Ledger) -> list[int]:
     """Return every accounted frame, as often as it is accounted."""
-    return [n for r in (ledger.live, *ledger.missing.values()) for a, b in r for n in range(a, b + 1)]
+    return [n for r in (ledger.live, ledger.replayed, *ledger.missing.values()) for a, b in r for n in range(a, b + 1)]
 
 
-word = st.one_of(
-    st.tuples(st.just("live"), st.integers(0, 30)),
-    st.tuples(st.sampled_from(["outbox full", "server lost", "odd shape"]), st.integers(0, 30)),
-)
+word = st.tuples(st.sampled_from(["live", "replay", "outbox full", "server lost", "odd shape"]), st.integers(0, 30))
 
 
-@given(st.lists(word, max_size=60), st.integers(0, 40))
-def test_every_frame_is_accounted_exactly_once_and_the_first_word_counts(words: list[tuple[str, int]], n: int) -> None:
-    ledger, first_word = Ledger(), dict[int, str]()
+@given(st.lists(word, max_size=60), st.integers(0, 40), st.booleans())
+def test_every_frame_is_accounted_exactly_once(words: list[tuple[str, int]], n: int, written_down: bool) -> None:
+    """Against the plainest model: a table of the frames, each with its one word."""
+    ledger, table = Ledger(), dict[int, str]()
     for what, seq in words:
-        known = seq in first_word
-        if what == "live":
-            assert ledger.add_live(seq) is not known
+        if what in ("live", "replay"):
+            known = table.get(seq)
+            assert ledger.add(seq, replay=what == "replay") is (known not in ("live", "replayed"))
+            if known not in ("live", "replayed"):
+                table[seq] = "live" if known is None and what == "live" else "replayed"
         else:
-            ledger.add_missing(Ranges([(seq, min(seq + 3, 33))]), what)
-            for covered in range(seq, min(seq + 3, 33) + 1):
-                first_word.setdefault(covered, what)
-            continue
-        first_word.setdefault(seq, what)
+            ledger.add_missing(Ranges([(seq, seq + 3)]), what)
+            for covered in range(seq, seq + 4):
+                table.setdefault(covered, what)
+        if written_down:
+            ledger = Ledger.from_dict(json.loads(json.dumps(ledger.as_dict())))
     ledger.close(n)
-    assert ledger.total == max([n, *(seq + 1 for seq in first_word)])
-    assert sorted(all_numbers(ledger)) == list(range(ledger.total))
-    for seq, what in first_word.items():
-        assert seq in (ledger.live if what == "live" else ledger.missing[what])
-    assert set(all_numbers(ledger)) - set(first_word) == {
-        n for a, b in ledger.missing.get("not received", Ranges()) for n in range(a, b + 1)
-    }
+    for seq in range(max([n, *(seq + 1 for seq in table)])):
+        table.setdefault(seq, "not received")
+    assert sorted(all_numbers(ledger)) == list(range(ledger.total)) == sorted(table)
+    for seq, what in table.items():
+        kind = {"live": ledger.live, "replayed": ledger.replayed}.get(what)
+        assert seq in (ledger.missing[what] if kind is None else kind)
+    final = ledger.final(UUID(int=1), "ok", None)
+    assert final.frames == final.live + final.replayed + sum(final.missing.values()) == len(table)
 
 
 def test_duplicates_are_counted() -> None:
     ledger = Ledger()
-    assert ledger.add_live(0)
-    assert not ledger.add_live(0)
+    assert ledger.add(0)
+    assert not ledger.add(0)
     assert ledger.refused_duplicates == 1
-    assert ledger.live_count() == 1
+    assert ledger.picture_count() == 1
 
 
 def test_summary_and_json() -> None:
     ledger = Ledger()
     for seq in [*range(120), *range(240, 1000)]:
-        ledger.add_live(seq)
+        ledger.add(seq)
     ledger.add_missing(Ranges([(120, 239)]), "outbox full")
     ledger.close(1000)
     text = "880 of 1000 frames are in the picture; 120 are missing: 120-239 (outbox full)."
@@ -60,6 +62,7 @@ def test_summary_and_json() -> None:
     assert json.loads(json.dumps(ledger.as_dict())) == {
         "frames": 1000,
         "live": [[0, 119], [240, 999]],
+        "replayed": [],
         "missing": {"outbox full": [[120, 239]]},
         "refused_duplicates": 0,
         "sentence": text,

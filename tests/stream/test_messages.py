@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stormlive.ranges import Ranges
+from stormlive.server.ledger import Ledger
 from stormlive.wire.codec import (
     MAX_HEADER_BYTES,
     ProtocolError,
@@ -22,6 +23,7 @@ from stormlive.wire.codec import (
 )
 from stormlive.wire.frame import WIRE_DTYPES, Frame
 from stormlive.wire.messages import (
+    MAX_FINAL_SPANS,
     MAX_SPANS,
     MAX_TEXT,
     Calibration,
@@ -35,6 +37,8 @@ from stormlive.wire.messages import (
     Message,
     Ping,
     Pong,
+    Refer,
+    Report,
     Start,
     Status,
     View,
@@ -52,9 +56,9 @@ CAL = Calibration(pixel_size_nm=100, baseline_adu=100, photons_per_adu=0.5, expo
 # What stormlive-1 looks like on the wire. A change here is a new protocol version.
 GOLDEN: list[tuple[Message, str]] = [
     (
-        Hello(version="stormlive-1"),
-        "84a474797065a568656c6c6fa776657273696f6eab73746f726d6c6976652d31a4726f6c65a673656e646572ac636170"
-        "6162696c697469657390",
+        Hello(version="stormlive-1", run=RUN),
+        "84a474797065a568656c6c6fa776657273696f6eab73746f726d6c6976652d31a4726f6c65a673656e646572a372756e"
+        "d92431323334353637382d313233342d353637382d313233342d353637383132333435363738",
     ),
     (
         Welcome(
@@ -68,19 +72,20 @@ GOLDEN: list[tuple[Message, str]] = [
             model_pixel_size_nm=100.0,
             view_port=5558,
             status_port=5559,
+            have=((0, 119),),
         ),
-        "8ba474797065a777656c636f6d65a776657273696f6eab73746f726d6c6976652d31a565706f6368a26531ac63726564"
+        "8ca474797065a777656c636f6d65a776657273696f6eab73746f726d6c6976652d31a565706f6368a26531ac63726564"
         "69745f6279746573ce04000000af6d61785f6672616d655f6279746573ce04000000ac6865617274626561745f6d73cd"
         "03e8a8636c6f636b5f6e73ce075bcd15a56d6f64656ca76c6976656e6574b36d6f64656c5f706978656c5f73697a655f"
-        "6e6dcb4059000000000000a9766965775f706f7274cd15b6ab7374617475735f706f7274cd15b7",
+        "6e6dcb4059000000000000a9766965775f706f7274cd15b6ab7374617475735f706f7274cd15b7a46861766591920077",
     ),
     (
         Start(run=RUN, name="cell 1", dtype="uint16", shape=(64, 128), calibration=CAL, expected=361),
-        "88a474797065a57374617274a372756ed92431323334353637382d313233342d353637382d313233342d353637383132"
+        "89a474797065a57374617274a372756ed92431323334353637382d313233342d353637382d313233342d353637383132"
         "333435363738a46e616d65a663656c6c2031a56474797065a675696e743136a573686170659240cc80ab63616c696272"
         "6174696f6e84ad706978656c5f73697a655f6e6dcb4059000000000000ac626173656c696e655f616475cb4059000000"
         "000000af70686f746f6e735f7065725f616475cb3fe0000000000000ab6578706f737572655f6d73cb40240000000000"
-        "00a86578706563746564cd0169a764617461736574c0",
+        "00a86578706563746564cd0169a764617461736574c0a46d6f6465a76163636f756e74",
     ),
     (
         FrameHeader(
@@ -91,14 +96,21 @@ GOLDEN: list[tuple[Message, str]] = [
             shape=(64, 128),
             nbytes=16384,
             axes={"time": 7, "channel": "561"},
+            replay=True,
         ),
-        "88a474797065a56672616d65a372756ed92431323334353637382d313233342d353637382d313233342d353637383132"
+        "89a474797065a56672616d65a372756ed92431323334353637382d313233342d353637382d313233342d353637383132"
         "333435363738a373657107a4745f6e73fba56474797065a675696e743136a573686170659240cc80a66e6279746573cd"
-        "4000a46178657382a474696d6507a76368616e6e656ca3353631",
+        "4000a46178657382a474696d6507a76368616e6e656ca3353631a67265706c6179c3",
     ),
     (
-        Credit(bytes=16384, live=((0, 119), (130, 130))),
-        "83a474797065a6637265646974a56279746573cd4000a46c6976659292007792cc82cc82",
+        Refer(run=RUN, seq=7, axes=({"time": 7}, {"time": 8})),
+        "85a474797065a57265666572a372756ed92431323334353637382d313233342d353637382d313233342d353637383132"
+        "333435363738a373657107a4617865739281a474696d650781a474696d6508a67265706c6179c2",
+    ),
+    (
+        Credit(bytes=16384, live=((0, 119), (130, 130)), replayed=((125, 125),), durable=((0, 63),)),
+        "85a474797065a6637265646974a56279746573cd4000a46c6976659292007792cc82cc82a87265706c6179656491927d"
+        "7da764757261626c659192003f",
     ),
     (
         Drop(run=RUN, ranges=((120, 129),), reason="outbox full"),
@@ -106,24 +118,33 @@ GOLDEN: list[tuple[Message, str]] = [
         "3435363738a672616e676573919278cc81a6726561736f6eab6f7574626f782066756c6c",
     ),
     (
-        End(run=RUN, n=361, exit_status="ok", dropped=10),
-        "85a474797065a3656e64a372756ed92431323334353637382d313233342d353637382d313233342d3536373831323334"
-        "35363738a16ecd0169ab657869745f737461747573a26f6ba764726f707065640a",
+        End(run=RUN, n=361, exit_status="ok"),
+        "84a474797065a3656e64a372756ed92431323334353637382d313233342d353637382d313233342d3536373831323334"
+        "35363738a16ecd0169ab657869745f737461747573a26f6b",
+    ),
+    (
+        Report(run=RUN, missing=((120, 129),), by_dataset=True),
+        "84a474797065a67265706f7274a372756ed92431323334353637382d313233342d353637382d313233342d3536373831"
+        "32333435363738a76d697373696e67919278cc81aa62795f64617461736574c3",
     ),
     (
         Final(
             run=RUN,
             frames=361,
-            live=351,
+            live=341,
+            replayed=10,
             missing={"outbox full": 10},
             exit_status="ok",
             sentence="s",
             folder="/data/cell 1",
+            live_ranges=((0, 119), (140, 360)),
+            replayed_ranges=((130, 139),),
         ),
-        "89a474797065a566696e616ca372756ed92431323334353637382d313233342d353637382d313233342d353637383132"
-        "333435363738a66672616d6573cd0169a46c697665cd015fa76d697373696e6781ab6f7574626f782066756c6c0aab65"
-        "7869745f737461747573a26f6ba873656e74656e6365a173a6666f6c646572ac2f646174612f63656c6c2031a5657272"
-        "6f72c0",
+        "8ca474797065a566696e616ca372756ed92431323334353637382d313233342d353637382d313233342d353637383132"
+        "333435363738a66672616d6573cd0169a46c697665cd0155a87265706c617965640aa76d697373696e6781ab6f757462"
+        "6f782066756c6c0aab657869745f737461747573a26f6ba873656e74656e6365a173a6666f6c646572ac2f646174612f"
+        "63656c6c2031a56572726f72c0ab6c6976655f72616e6765739292007792cc8ccd0168af7265706c617965645f72616e"
+        "6765739192cc82cc8b",
     ),
     (Ping(clock_ns=1), "82a474797065a470696e67a8636c6f636b5f6e7301"),
     (Pong(ping_ns=1, clock_ns=2), "83a474797065a4706f6e67a770696e675f6e7301a8636c6f636b5f6e7302"),
@@ -157,12 +178,13 @@ GOLDEN: list[tuple[Message, str]] = [
             upsampling=8,
             pixel_size_nm=100.0,
         ),
-        "de0012a474797065a6737461747573a57374617465a772756e6e696e67a56d6f64656ca76c6976656e6574a664657669"
+        "de0015a474797065a6737461747573a57374617465a772756e6e696e67a56d6f64656ca76c6976656e6574a664657669"
         "6365a3637075a372756ed92431323334353637382d313233342d353637382d313233342d353637383132333435363738"
-        "a46e616d65a663656c6c2031ab657869745f737461747573c0a8726563656976656405a46c69766504a764726f707065"
-        "6400a86578706563746564c0ac6672616d65735f7065725f73cb4058e00000000000a76261636b6c6f6701ae6c617465"
-        "6e63795f7035305f6d73c0ae6c6174656e63795f7039395f6d73c0a573686170659240cc80aa757073616d706c696e67"
-        "08ad706978656c5f73697a655f6e6dcb4059000000000000",
+        "a46e616d65a663656c6c2031ab657869745f737461747573c0a8726563656976656405a46c69766504a87265706c6179"
+        "656400a764757261626c6500a764726f7070656400a86578706563746564c0ac6672616d65735f7065725f73cb4058e0"
+        "0000000000a76261636b6c6f6701ae6c6174656e63795f7035305f6d73c0ae6c6174656e63795f7039395f6d73c0a573"
+        "686170659240cc80aa757073616d706c696e6708ad706978656c5f73697a655f6e6dcb4059000000000000a66e6f7469"
+        "6365a0",
     ),
 ]
 NAMES = [type(message).__name__ for message, _ in GOLDEN]
@@ -459,3 +481,34 @@ def test_frames_travel_unchanged(dtype: np.dtype) -> None:
 def test_frames_that_the_wire_does_not_carry(pixels: np.ndarray) -> None:
     with pytest.raises(InputError):
         Frame(run=RUN, seq=0, t_ns=0, pixels=pixels)
+
+
+def test_the_longest_messages_of_a_server_fit_a_header() -> None:
+    far = 2**48 - 2 * MAX_SPANS
+    spans = tuple((far + 2 * n, far + 2 * n) for n in range(MAX_SPANS))
+    ledger = Ledger()
+    for first, _ in spans[: MAX_FINAL_SPANS + 1]:
+        ledger.add(first)
+        ledger.add(first - 2 * MAX_SPANS, replay=True)
+    for n in range(20):
+        ledger.add_missing(Ranges([(n, n)]), f"{n}" + "µ" * 200)
+    assert ledger.final(RUN, "ok", None).live_ranges == ()
+    ledger.live.discard(spans[0][0])
+    ledger.replayed.discard(spans[0][0] - 2 * MAX_SPANS)
+    final = ledger.final(RUN, "x" * 1000, "y" * 5000, "z" * MAX_TEXT)
+    assert len(final.live_ranges) == len(final.replayed_ranges) == MAX_FINAL_SPANS
+    half = len(spans) // 2
+    texts = dict.fromkeys(("version", "epoch", "model"), "v" * MAX_TEXT)
+    longest = [
+        final,
+        Report(run=RUN, missing=spans),
+        Credit(bytes=2**39, live=spans[: half // 2], replayed=spans[half // 2 : half], durable=spans[:half]),
+        msgspec.structs.replace(next(m for m, _ in GOLDEN if isinstance(m, Welcome)), have=spans, **texts),
+        Drop(run=RUN, ranges=spans, reason="r" * MAX_TEXT),
+    ]
+    for message in longest:
+        assert decode(encode(message)) == message
+    axes = {f"{n}" + "a" * 60: "b" * 64 for n in range(3)}
+    assert encode(Refer(run=RUN, seq=0, axes=({"time": 2**61, "channel": "c" * 60, "z": 1, "position": 2},) * 32))
+    with pytest.raises(ProtocolError, match="a header at most"):
+        encode(Refer(run=RUN, seq=0, axes=(axes,) * 32))

@@ -67,16 +67,16 @@ def test_impossible_ranges_are_refused(span: tuple[int, int]) -> None:
 
 
 def test_sentences() -> None:
-    assert account_sentence(361, Ranges([(0, 360)]), {}) == "361 of 361 frames are in the picture."
+    assert account_sentence(361, Ranges([(0, 360)]), Ranges(), {}) == "361 of 361 frames are in the picture."
     gap = {"outbox full": Ranges([(120, 239)])}
     assert (
-        account_sentence(1000, Ranges([(0, 119), (240, 999)]), gap)
+        account_sentence(1000, Ranges([(0, 119), (240, 999)]), Ranges(), gap)
         == "880 of 1000 frames are in the picture; 120 are missing: 120-239 (outbox full)."
     )
-    assert account_sentence(1, Ranges(), {"no server": Ranges([(0, 0)])}) == (
+    assert account_sentence(1, Ranges(), Ranges(), {"no server": Ranges([(0, 0)])}) == (
         "0 of 1 frame is in the picture; 1 is missing: 0 (no server)."
     )
-    assert account_sentence(0, Ranges(), {}) == "The run has no frames."
+    assert account_sentence(0, Ranges(), Ranges(), {}) == "The run has no frames."
 
 
 def test_reasons_are_bounded() -> None:

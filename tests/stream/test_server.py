@@ -31,6 +31,7 @@ from stormlive.wire.messages import (
     Message,
     Ping,
     Pong,
+    Report,
     Start,
     Status,
     View,
@@ -309,7 +310,7 @@ def test_latency_is_measured_on_the_senders_clock_moved_to_ours(server: Server, 
         assert abs(pong.clock_ns - time.perf_counter_ns()) < 20e9
         status = statuses(server, lambda status: status.live == 4)
         assert 5_000 <= status.latency_p50_ms < 60_000
-        peer.say(End(run=run, n=4, exit_status="ok", dropped=0))
+        peer.say(End(run=run, n=4, exit_status="ok"))
         peer.hear(Final)
 
 
@@ -323,12 +324,16 @@ def test_drops_and_what_never_came_are_in_the_account(server: Server, closed: Cl
         for seq in (0, 1, 2, 5, 6):
             peer.frame(run, seq, frames[seq])
         peer.say(Drop(run=run, ranges=((3, 3),), reason="outbox full"))
-        peer.say(End(run=run, n=10, exit_status="user stopped", dropped=1))
+        peer.say(End(run=run, n=10, exit_status="user stopped"))
+        assert peer.hear(Report).missing == ()  # the answer to START
+        assert peer.hear(Report).missing == ((3, 4), (7, 9))
+        peer.say(Drop(run=run, ranges=((3, 3), (7, 9)), reason="it is gone"))
+        peer.frame(run, 4, frames[4], replay=True)
         final = peer.hear(Final)
-    assert (final.frames, final.live, final.exit_status) == (10, 5, "user stopped")
-    assert final.missing == {"outbox full": 1, "not received": 4}
+    assert (final.frames, final.live, final.replayed, final.exit_status) == (10, 5, 1, "user stopped")
+    assert final.missing == {"outbox full": 1, "it is gone": 3}
     assert final.sentence == (
-        "5 of 10 frames are in the picture; 5 are missing: 3 (outbox full), 4, 7-9 (not received)."
+        "6 of 10 frames are in the picture (5 live, 1 replayed); 4 are missing: 3 (outbox full), 7-9 (it is gone)."
     )
     assert final.folder == "folder"
     assert closed.runs[0][0].ledger.live == Ranges([(0, 2), (5, 6)])
@@ -346,7 +351,7 @@ def test_a_sender_that_comes_back_counts_nothing_twice(server: Server, closed: C
         after.say(start_of(run))
         for seq in range(15):
             after.frame(run, seq, frames[seq])
-        after.say(End(run=run, n=15, exit_status="ok", dropped=0))
+        after.say(End(run=run, n=15, exit_status="ok"))
         live = Ranges()
         while live.count() < 15:
             live.merge(Ranges(after.hear(Credit).live))
@@ -390,7 +395,7 @@ def test_a_heartbeat_alone_keeps_a_run_open(server: Server, closed: Closed) -> N
             peer.hear(Pong)
             time.sleep(0.05)
         assert closed.runs == []
-        peer.say(End(run=run, n=0, exit_status="ok", dropped=0))
+        peer.say(End(run=run, n=0, exit_status="ok"))
         final = peer.hear(Final)
         assert (final.sentence, final.exit_status) == ("The run has no frames.", "ok")
 
@@ -443,7 +448,7 @@ def test_a_table_that_fails_at_length_still_gets_its_final(engine: Any, closed: 
     ):
         run = uuid4()
         peer.say(start_of(run))
-        peer.say(End(run=run, n=0, exit_status="ok", dropped=0))
+        peer.say(End(run=run, n=0, exit_status="ok"))
         error = peer.hear(Final).error
     assert error.startswith("the table of localizations is not complete: [Errno 28]")
 
@@ -540,7 +545,7 @@ BREACHES: dict[str, Callable[[Peer, UUID], None]] = {
     "other run": lambda peer, run: peer.frame(uuid4(), 0, movie(1)[0]),
     "second start": lambda peer, run: peer.say(start_of(uuid4())),
     "drop of another run": lambda peer, run: peer.say(Drop(run=uuid4(), ranges=((0, 9),), reason="r")),
-    "end of another run": lambda peer, run: peer.say(End(run=uuid4(), n=0, exit_status="ok", dropped=0)),
+    "end of another run": lambda peer, run: peer.say(End(run=uuid4(), n=0, exit_status="ok")),
     "server's message": lambda peer, run: peer.say(Credit(bytes=1)),
 }
 
@@ -600,7 +605,7 @@ def test_nothing_before_start(early: Any, server: Server) -> None:
         if early is Drop:
             peer.say(Drop(run=uuid4(), ranges=((0, 1),), reason="r"))
         elif early is End:
-            peer.say(End(run=uuid4(), n=0, exit_status="ok", dropped=0))
+            peer.say(End(run=uuid4(), n=0, exit_status="ok"))
         else:
             peer.say(early, b"\0")
         assert peer.hear(Error).fatal

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import time
 from io import FileIO
 from pathlib import Path
@@ -112,6 +113,33 @@ def test_the_csv_is_whole_at_any_time(tmp_path: Path) -> None:
     assert rows[:, 0].tolist() == list(range(1, 61))
     assert np.allclose(rows[:, 8:11], np.stack([expected[n] for n in LOCALIZATION.names[4:]], 1), atol=0.006)
     assert np.allclose(rows[:, 7], np.hypot(rows[:, 8], rows[:, 9]) / 2**0.5, atol=0.02)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_table_goes_on_from_a_mark_as_if_nothing_had_come_since(suffix: str, tmp_path: Path) -> None:
+    first, lost, second = some_rows(20, 0), some_rows(30, 1, seed=1), some_rows(25, 2, seed=2)
+    whole, cut = tmp_path / f"whole{suffix}", tmp_path / f"cut{suffix}"
+    table = open_table(whole, shape=SHAPE, pixel_size_nm=100.0)
+    for rows in (first, second):
+        table.append(rows.copy())
+    table.close(3)
+    table = open_table(cut, shape=SHAPE, pixel_size_nm=100.0)
+    table.append(first.copy())
+    mark = table.mark()
+    table.append(lost.copy())
+    table.sync()
+    table.close(0)
+    table = open_table(cut, shape=SHAPE, pixel_size_nm=100.0, mark=mark)
+    assert table.mark() == mark
+    table.append(second.copy())
+    table.close(3)
+    assert cut.read_bytes() == whole.read_bytes()
+    if suffix == ".hdf5":
+        assert picasso_info(cut) == picasso_info(whole)
+        assert len(picasso_locs(cut)) == 45
+    cut.write_bytes(cut.read_bytes()[:50])
+    with pytest.raises(InputError, match="fewer than"):
+        open_table(cut, shape=SHAPE, pixel_size_nm=100.0, mark=mark)
 
 
 def test_the_hdf5_is_what_picasso_reads(tmp_path: Path) -> None:
@@ -304,7 +332,11 @@ def test_gaps_in_the_stream_do_not_shift_frame_numbers(
         runs.put(run, Frame(run=identity, seq=seq, t_ns=time.perf_counter_ns(), pixels=movie[seq]))
     runs.end(run, Ending(exit_status="ok", n=14))
     runs.stop("server stopped")
+    scribe = threading.Thread(target=worker.scribe.work)
+    scribe.start()
     worker.work()
+    worker.scribe.stop()
+    scribe.join()
     (final,) = [message for message in posted if isinstance(message, Final)]
     assert final.error is None
     live = tmp_path / "gaps" / f"t{suffix}"
@@ -376,10 +408,10 @@ def test_a_network_that_gives_a_picture_only_is_refused(tmp_path: Path, movie: n
     torch.manual_seed(0)
     save_model(path, DeepStorm(), card)
     engine = Engine(str(path), "cpu")
-    with pytest.raises(InputError, match="no localizations"):
+    with pytest.raises(InputError, match="no positions"):
         RunWriter(engine, tmp_path, folder_per_run=True, localizations=Path("t.csv"))
     taken: list[np.ndarray] = []
-    with pytest.raises(InputError, match="no localizations"):
+    with pytest.raises(InputError, match="no positions"):
         engine.open(SHAPE, CALIBRATION).add(movie[:1], taken.append)
 
 

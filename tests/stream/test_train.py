@@ -1,15 +1,20 @@
 """``stormlive train``: what it says on the way, and that a kill costs no more than the last minutes."""
 
+import math
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from rich.progress import Progress as Bar
 
 from stormlive.cli.app import run
+from stormlive.cli.train import _Display
 from stormlive_models.checkpoint import read_card
 from stormlive_models.training import loop
+from stormlive_models.training.history import Progress
+from stormlive_models.training.recipe import read_recipe, shipped_recipes
 from stormlive_models.training.state import read_standing, state_path
 
 RECIPE = """
@@ -79,3 +84,35 @@ def test_loss_scores_and_speed_are_told_on_the_way(capsys: pytest.CaptureFixture
 def test_resume_needs_something_to_resume(capsys: pytest.CaptureFixture[str]) -> None:
     assert train(RECIPE.format(steps=4), "--resume") == 1
     assert "nothing to resume: mine.state does not exist" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_does_not_stay_in_the_mean() -> None:
+    with Bar(disable=True) as bar:
+        display = _Display(bar)
+        shown = []
+        for step, loss in enumerate((4.0, math.nan, 2.0, 2.0), 1):
+            display(Progress(step=step, fraction=0.1, loss=loss))
+            shown.append(bar.tasks[0].fields["now"])
+    assert shown == ["loss 4.000", "loss nan", "loss 2.000", "loss 2.000"]
+
+
+def test_what_a_training_starts_from_is_not_replaced_by_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(RECIPE.format(steps=4)) == 0
+    before = Path("mine.safetensors").read_bytes()
+    assert train(RECIPE.format(steps=4), "--start-from", "mine.safetensors") == 1
+    assert "would replace mine.safetensors, which it starts from" in capsys.readouterr().err
+    assert Path("mine.safetensors").read_bytes() == before
+
+
+def test_a_shipped_recipe_is_shown_as_the_start_of_an_own_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "small", "--show"]) == 0
+    shown = Path("mine.toml")
+    shown.write_text(capsys.readouterr().out, encoding="utf-8")
+    assert read_recipe(shown) == read_recipe(shipped_recipes()["small"])
+
+
+def test_what_is_missing_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "smal", "-o", "mine.safetensors"]) == 1
+    assert "did you mean 'small'" in capsys.readouterr().err
+    assert run(["train", "small"]) == 1
+    assert "--output" in capsys.readouterr().err

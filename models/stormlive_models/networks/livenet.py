@@ -68,6 +68,12 @@ class Tile:
     core: tuple[slice, slice]
 
 
+def _ramp(values: Tensor, low: float, high: float) -> Tensor:
+    """Return 0 below `low`, 1 above `high`, and a smooth rise between."""
+    share = ((values - low) / (high - low)).clamp(0, 1)
+    return share * share * (3 - 2 * share)
+
+
 def _convolutions(n_in: int, n_out: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(n_in, n_out, 3, padding=1), nn.ELU(), nn.Conv2d(n_out, n_out, 3, padding=1), nn.ELU()
@@ -92,10 +98,13 @@ class LiveNet(nn.Module):
     # thousands of frames of 1e-4 would add up to haze. The neighbourhood, because an emitter on the border of
     # pixels is shared by up to four of them, each with a small part.
     fade = (0.2, 0.6)
+    # Emitters whose place is less certain (nm, geometric mean of the axes) than the first fade, beyond the second they
+    # add nothing: in dense frames those are haze between the structures. They stay in the table of localizations.
+    uncertain_nm = (30.0, 45.0)
     # Rendered width as a share of the predicted uncertainty, and its bounds in sub-pixels.
-    sigma_share = 0.5
+    sigma_share = 0.3
+    sigma_bounds = (0.3, 2.0)
     pixels_per_pixel = 1  # what it computes for each camera pixel, for bounding the memory of a batch
-    sigma_bounds = (0.5, 2.0)
 
     def __init__(self, pixel_size_nm: float = 100.0, upsampling: int = 8, width: int = 48) -> None:
         super().__init__()
@@ -176,10 +185,9 @@ class LiveNet(nn.Module):
         """Add a tile to `canvas` (Y u, X u) of the whole frame, in expected emitters per sub-pixel."""
         found, part = tile.found, (..., *tile.core)
         probability = torch.sigmoid(found.logit)
-        low, high = self.fade
         together = 9 * functional.avg_pool2d(probability[:, None], 3, 1, 1)[:, 0]
-        ramp = ((together - low) / (high - low)).clamp(0, 1)
-        weight = (probability * ramp * ramp * (3 - 2 * ramp))[part]
+        uncertainty_nm = (found.sigma_x_px * found.sigma_y_px).sqrt() * self.pixel_size_nm
+        weight = (probability * _ramp(together, *self.fade) * (1 - _ramp(uncertainty_nm, *self.uncertain_nm)))[part]
         where = weight > 0
         sigma = torch.stack((found.sigma_x_px[part][where], found.sigma_y_px[part][where]), -1)
         sigma = (sigma * (self.sigma_share * self.upsampling)).clamp(*self.sigma_bounds)

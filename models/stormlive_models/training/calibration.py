@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from stormlive_models.evaluate import match_tables, positions_nm
 from stormlive_models.localize import Localizations, localizations
 from stormlive_models.networks.livenet import LiveNet
+from stormlive_models.training.data import sample_size
 from stormlive_models.training.recipe import DataSettings
 from stormlive_models.training.source import Sampler
 
@@ -16,6 +17,7 @@ from stormlive_models.training.source import Sampler
 _LEAST_PROBABILITY = 0.05
 _THRESHOLD = 0.5
 _BATCH = 64
+_BATCH_PIXELS = 2**18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,7 @@ def calibrate(
     sample: Sampler,
     generator: torch.Generator,
     *,
-    n_frames: int = 256,
+    n_frames: int | None = None,
     tolerance_nm: float = 150.0,
 ) -> Calibration:
     """Let a network detect in frames with known emitters, drawn as for its training, and compare.
@@ -71,15 +73,17 @@ def calibrate(
         ``(settings, n, generator) -> (photons, emitters)``.
     generator : torch.Generator
         Source of randomness.
-    n_frames : int
-        How many.
+    n_frames : int, optional
+        How many; else what `sample_size` says.
     tolerance_nm : float
         Farthest that a pair may be apart; below three predicted standard deviations the errors would look too good.
     """
+    n_frames = n_frames or sample_size(data)
     photons, truth = sample(data, n_frames, generator)
+    batch = min(_BATCH, max(1, _BATCH_PIXELS // data.patch_px**2))
     tables = []
-    for first in range(0, n_frames, _BATCH):
-        found = network(photons[first : first + _BATCH])
+    for first in range(0, n_frames, batch):
+        found = network(photons[first : first + batch])
         table = localizations(found, data.pixel_size_nm, threshold=_LEAST_PROBABILITY)
         tables.append(Localizations(**{**table.__dict__, "frame": table.frame + first}))
     candidates = Localizations.in_frame_order(tables)

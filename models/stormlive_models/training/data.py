@@ -19,6 +19,8 @@ _HAZE_NODES = 5
 _PIXEL_GAIN_SPREAD = 0.02
 _PIXEL_OFFSET_ADU = 1.5
 _HOT_PIXELS = 0.001
+_SAMPLE_FRAMES = 256
+_SAMPLE_PIXELS = 2**20
 
 
 def sample_batch(settings: DataSettings, n: int, generator: torch.Generator) -> tuple[Tensor, Emitters]:
@@ -60,6 +62,11 @@ def sample_batch(settings: DataSettings, n: int, generator: torch.Generator) -> 
     return measured, table.select(keep)
 
 
+def sample_size(settings: DataSettings) -> int:
+    """Return how many frames make a sample to take figures from: 256, or fewer large ones, which need more memory."""
+    return min(_SAMPLE_FRAMES, max(1, _SAMPLE_PIXELS // settings.patch_px**2))
+
+
 def _photons(settings: DataSettings, frame: Tensor, n: int, generator: torch.Generator) -> Tensor:
     device = generator.device
     spread = uniform(settings.photon_spread, n, generator)[frame]
@@ -67,16 +74,19 @@ def _photons(settings: DataSettings, frame: Tensor, n: int, generator: torch.Gen
     brightness = torch.exp(torch.randn(len(frame), generator=generator, device=device) * spread - spread**2 / 2)
     # Some emitters switch on or off during the exposure and are seen for a part of it only.
     part = torch.rand(len(frame), generator=generator, device=device)
-    partial = torch.rand(len(frame), generator=generator, device=device) < settings.partial_share
+    share = uniform((0.0, settings.partial_share), n, generator)[frame]
+    partial = torch.rand(len(frame), generator=generator, device=device) < share
     return mean * brightness * torch.where(partial, part, 1.0)
 
 
 def _sigma_px(settings: DataSettings, frame: Tensor, n: int, generator: torch.Generator) -> Tensor:
     """Return each emitter's PSF width (x, y): the frame's, its astigmatism, and wider where it is out of focus."""
     sigma = uniform(settings.psf_sigma_nm, n, generator) / settings.pixel_size_nm
-    stretch = (uniform((-1.0, 1.0), n, generator) * settings.psf_ellipticity).exp()
+    # Most frames have none: a network that expects aberrations everywhere cannot tell a close pair from a wide spot.
+    aberrated = torch.rand(n, generator=generator, device=frame.device) < settings.aberrated_share
+    stretch = (uniform((-1.0, 1.0), n, generator) * settings.psf_ellipticity * aberrated).exp()
     # sigma(z) = sigma0 sqrt(1 + (z/d)²), z normally distributed over a slice that is thin against the depth of field.
-    depth = uniform((0.0, 1.0), n, generator) * settings.defocus
+    depth = uniform((0.0, 1.0), n, generator) * settings.defocus * aberrated
     z = torch.randn(len(frame), generator=generator, device=frame.device) * depth[frame]
     return torch.stack((sigma * stretch, sigma / stretch), -1)[frame] * (1 + z.square()).sqrt().clamp_max(1.5)[:, None]
 

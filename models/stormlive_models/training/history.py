@@ -1,5 +1,6 @@
 """What a training tells of its way: every loss, every validation, and where it stands."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,5 +50,6 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 def since_best(validations: Sequence[Validation]) -> int:
     """Return how many validations lie after the best one; 0 when the last one is the best, or there is none."""
-    jaccard = [validation.jaccard for validation in validations]
+    # NaN, where there was nothing to find, is the worst: in a comparison it would pass for the best.
+    jaccard = [-1.0 if math.isnan(validation.jaccard) else validation.jaccard for validation in validations]
     return len(jaccard) - 1 - jaccard.index(max(jaccard)) if jaccard else 0

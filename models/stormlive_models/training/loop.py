@@ -130,7 +130,9 @@ def train(
 
 
 def learn(run: TrainingState, photons: torch.Tensor, truth: Emitters) -> float:
-    """Make one step on frames (B, Y, X) and their emitters, and return the loss."""
+    """Make one step on frames (B, Y, X) and their emitters, and return the loss; NaN and no step if a frame has one."""
+    if not torch.isfinite(photons).all():
+        return math.nan  # the loss alone would tell too late: normalisation over batches remembers what it sees
     settings = run.recipe.training
     rate = min(1.0, (run.step + 1) / settings.warmup_steps) * 0.5 * (1 + math.cos(math.pi * run.fraction))
     run.optimizer.set_rate(settings.learning_rate * rate)

@@ -56,7 +56,8 @@ def train_original(
     Raises
     ------
     InputError
-        When the recipe is none for epochs, its data gives too few patches, or the model to start from does not fit.
+        When the recipe is none for epochs, its data gives too few patches, or the model to start from does not fit;
+        when a loss is not finite: the file then has the weights of the best epoch, if one had ended.
     """
     settings, batch, bf16 = _epoch_settings(recipe), recipe.training.batch, recipe.training.bf16
     torch.manual_seed(recipe.training.seed)  # the initial weights; all else draws from the generator
@@ -101,6 +102,14 @@ def train_original(
         save_model(output, network, card)
         return card
 
+    def require_finite(name: str, value: float) -> None:
+        if not math.isfinite(value):
+            left = "holds the weights of the best epoch" if best < math.inf else "holds none of a whole epoch"
+            raise InputError(
+                f"expected a finite {name}, got {value} after {step} steps; lower training.learning_rate (now "
+                f"{recipe.training.learning_rate:g}) or set bf16 = false; {output} {left}"
+            )
+
     # Ctrl-C is a way to say that it is good enough.
     with contextlib.suppress(KeyboardInterrupt):
         saved = minutes()
@@ -111,11 +120,12 @@ def train_original(
                 began = time.monotonic()
                 with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                     loss = network.loss(part.photons(), part.truth())
+                losses.append(loss.item())
+                require_finite("loss", losses[-1])
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 step += 1
-                losses.append(loss.item())
                 took = time.monotonic() - began
                 on_progress(Progress(step=step, fraction=fraction(), loss=losses[-1], network_s=took))
                 if minutes() >= recipe.training.max_minutes:
@@ -124,6 +134,7 @@ def train_original(
                     save(None)
                     saved = minutes()
             validation = validation_loss(network, held_out, batch, bf16=bf16)
+            require_finite("validation loss", validation)
             _log.info(
                 "epoch %d: loss %.4f, validation loss %.4f, learning rate %g",
                 math.ceil(step / steps_per_epoch),

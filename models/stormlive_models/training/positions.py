@@ -11,9 +11,10 @@ from stormlive_models.training.recipe import DataSettings, Range
 # Light from so far outside reaches into a frame.
 MARGIN_PX = 4
 _MOST_FILAMENTS = 12
-# What is on at once: more on one filament, or on one ring, no experiment shows and no network can tell apart.
+# What is on at once: more on one filament no experiment shows and no network can tell apart. A cluster or a ring has
+# one emitter on, or none, most of the time; training on more made networks see pairs where one emitter was.
 _MOST_PER_FILAMENT = 25
-_MOST_PER_SPOT = 3
+_SPOTS_PER_EMITTER = (1.0, 4.0)
 _TUBE_NM = 12.5
 _RING_NM = (30.0, 120.0)
 _CLUSTER_NM = (15.0, 150.0)
@@ -23,8 +24,8 @@ def draw_positions(settings: DataSettings, n: int, generator: torch.Generator) -
     """Return (x, y, frame) of all emitters of n frames, in pixels, also those up to the margin outside.
 
     A frame is of one kind: its emitters are scattered at random, or lie on up to 12 filaments, in Gaussian clusters,
-    or on rings of eight corners (as nuclear pores). Its density is the mean over the frame; on a structure it is far
-    higher.
+    or on rings of eight corners (as nuclear pores). Its density is the mean over the frame, or about four fifths of it
+    where filaments leave the frame; on a structure it is far higher.
     """
     device = generator.device
     extent = settings.patch_px + 2 * MARGIN_PX
@@ -72,7 +73,8 @@ def _on_filaments(settings: DataSettings, frame: Tensor, n: int, generator: torc
     angle, curvature = torch.where(bundled, angle[first], angle), torch.where(bundled, curvature[first], curvature)
     aside = torch.where(bundled, place * gap, 0.0)
 
-    along = (torch.rand(len(frame), generator=generator, device=device) - 0.5) * 1.4 * (settings.patch_px + 8)
+    length = 1.4 * (settings.patch_px + 2 * MARGIN_PX)
+    along = (torch.rand(len(frame), generator=generator, device=device) - 0.5) * length
     wall = torch.cos(torch.rand(len(frame), generator=generator, device=device) * math.tau) * _TUBE_NM / nm
     across = wall + aside[arc] + curvature[arc] * along.square() / 2
     cosine, sine = angle.cos()[arc], angle.sin()[arc]
@@ -84,14 +86,14 @@ def _spots(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return for each emitter its cluster or ring: centre (N, 2) and size (N,) in pixels, and a number in [0, 1)."""
     device, counts = frame.device, _counts(frame, n)
-    number = (counts * uniform((1 / _MOST_PER_SPOT, 1.0), n, generator)).ceil().clamp_min(1)
+    number = (counts * uniform(_SPOTS_PER_EMITTER, n, generator)).ceil().clamp_min(1)
     own = (torch.rand(len(frame), generator=generator, device=device) * number[frame]).long()
     most = int(number.max()) if n else 1
     spot = frame * most + own
-    centre = torch.rand(n * most, 2, generator=generator, device=device) * settings.patch_px
+    centre = torch.rand(n * most, 2, generator=generator, device=device) * (settings.patch_px + 2 * MARGIN_PX)
     size = uniform(size_nm, n * most, generator) / settings.pixel_size_nm
     turn = torch.rand(n * most, generator=generator, device=device)
-    return centre[spot], size[spot], turn[spot]
+    return centre[spot] - MARGIN_PX, size[spot], turn[spot]
 
 
 def _in_clusters(settings: DataSettings, frame: Tensor, n: int, generator: torch.Generator) -> Tensor:

@@ -1,18 +1,22 @@
 """The recipe of a training: every range and every setting, read from TOML."""
 
-import tomllib
+import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from stormlive_sim.errors import InputError, nearest_key_hint
+from stormlive_sim.quantities import Seed
+from stormlive_sim.toml_file import convert_toml, read_toml
 
 Range = tuple[float, float]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
 Positive = Annotated[float, Meta(gt=0)]
+# Drawn by their logarithm, or divided by.
+_ABOVE_ZERO = ("density_per_um2", "photons", "psf_sigma_nm", "background_photons")
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,14 +39,15 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     patch_px: Annotated[int, Meta(ge=16, le=256)] = 32
     density_per_um2: Range = (0.2, 10.0)
     filament_share: Share = 0.4
-    cluster_share: Share = 0.1
-    ring_share: Share = 0.1
+    cluster_share: Share = 0.05
+    ring_share: Share = 0.05
     empty_share: Share = 0.03
     photons: Range = (250.0, 6000.0)
     photon_spread: Range = (0.0, 0.6)
-    partial_share: Share = 0.25
+    partial_share: Share = 0.4
     truth_min_snr: Annotated[float, Meta(ge=0)] = 4.0
     psf_sigma_nm: Range = (95.0, 145.0)
+    aberrated_share: Share = 0.3
     psf_ellipticity: Share = 0.1
     defocus: Share = 0.3
     background_photons: Range = (0.5, 100.0)
@@ -65,14 +70,14 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     steps: Count = 30_000
     max_minutes: Positive = 60.0
     batch: Count = 24
-    learning_rate: Positive = 2.5e-3
+    learning_rate: Annotated[float, Meta(gt=0, le=1)] = 2.5e-3
     warmup_steps: Count = 500
     weight_average: Share = 0.999
     bf16: bool = True
     validate_every: Count = 1000
     patience: Annotated[int, Meta(ge=0)] = 0
     save_minutes: Positive = 2.0
-    seed: int = 0
+    seed: Seed = 0
 
 
 class EpochSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -102,6 +107,28 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     epochs: EpochSettings | None = None
 
 
+def shipped_recipes() -> dict[str, Path]:
+    """Return the recipes that come with the package by name."""
+    return {path.stem: path for path in sorted((Path(__file__).parent / "recipes").glob("*.toml"))}
+
+
+def find_recipe(name_or_file: str) -> Path:
+    """Return the file of a recipe given by its shipped name or by a path.
+
+    Raises
+    ------
+    InputError
+        When it is neither.
+    """
+    recipes, path = shipped_recipes(), Path(name_or_file)
+    if name_or_file in recipes:
+        return recipes[name_or_file]
+    if path.suffix == ".toml" or path.exists():
+        return path  # reading it says what is wrong with it, if anything
+    hint = nearest_key_hint(name_or_file, list(recipes))
+    raise InputError(f"there is no recipe {name_or_file!r}{hint}; shipped: {', '.join(recipes)} (or give a file)")
+
+
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe.
 
@@ -110,29 +137,37 @@ def read_recipe(path: Path) -> Recipe:
     InputError
         When the file is missing, is no TOML, or has an unknown key or a value out of its limits.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read the recipe {path}: {error.strerror}; check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no valid TOML: {error}") from error
-    _check_keys(path, content, Recipe, "")
-    try:
-        recipe = msgspec.convert(content, Recipe, strict=False)
-    except msgspec.ValidationError as error:
-        raise InputError(f"{path}: {error}") from error
-    for field in recipe.data.__struct_fields__:
-        value = getattr(recipe.data, field)
-        if isinstance(value, tuple) and not 0 <= value[0] <= value[1]:
-            raise InputError(f"{path}: data.{field} must be [low, high] with 0 <= low <= high, got {list(value)}")
+    recipe = convert_toml(path, read_toml(path, "recipe"), Recipe)
+    _check_model(path, recipe)
+    _check_data(path, recipe.data)
     return recipe
 
 
-def _check_keys(path: Path, content: dict[str, Any], struct: type[msgspec.Struct], prefix: str) -> None:
-    fields = {f.name: f for f in msgspec.structs.fields(struct)}
-    for key, value in content.items():
-        if key not in fields:
-            raise InputError(f"{path}: unknown key {prefix + key!r}{nearest_key_hint(key, fields)}")
-        for inner in (fields[key].type, *get_args(fields[key].type)):
-            if isinstance(value, dict) and isinstance(inner, type) and issubclass(inner, msgspec.Struct):
-                _check_keys(path, value, inner, f"{prefix}{key}.")
+def _check_model(path: Path, recipe: Recipe) -> None:
+    takes_nm, trained_nm = recipe.model.pixel_sizes_nm, recipe.data.pixel_size_nm
+    if takes_nm is not None and not takes_nm[0] <= trained_nm <= takes_nm[1]:
+        raise InputError(
+            f"{path}: model.pixel_sizes_nm must contain data.pixel_size_nm, which is {trained_nm:g}, got "
+            f"{list(takes_nm)}"
+        )
+    if recipe.model.architecture == "deepstorm" and recipe.epochs is None and recipe.training.patience:
+        raise InputError(
+            f"{path}: training.patience needs validations, which the architecture deepstorm has only in epochs; leave "
+            "it out, or add an [epochs] table"
+        )
+
+
+def _check_data(path: Path, data: DataSettings) -> None:
+    for field in data.__struct_fields__:
+        value = getattr(data, field)
+        if not isinstance(value, tuple):
+            continue
+        least = "0 <" if field in _ABOVE_ZERO else "0 <="
+        low, high = value
+        if not 0 <= low <= high < math.inf or (low == 0 and field in _ABOVE_ZERO):
+            raise InputError(f"{path}: data.{field} must be [low, high] with {least} low <= high, got {list(value)}")
+    share = data.filament_share + data.cluster_share + data.ring_share
+    if share > 1 + 1e-9:
+        raise InputError(
+            f"{path}: data.filament_share, cluster_share and ring_share must sum to at most 1, got {share:g}"
+        )

@@ -5,6 +5,7 @@ import datetime
 import html
 import io
 import json
+import math
 import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -89,8 +90,12 @@ def recipe_text(recipe: Mapping[str, Any]) -> str:
 
 
 def _toml_lines(values: Mapping[str, Any]) -> list[str]:
-    # JSON's strings, numbers, booleans and lists are TOML's; TOML has no null: what is absent is.
-    return [f"{key} = {json.dumps(value)}" for key, value in values.items() if value is not None]
+    # JSON's strings, numbers, booleans and lists are TOML's, but for JSON's surrogate pairs and its way to say
+    # infinite; TOML has no null: what is absent is.
+    def text(value: object) -> str:
+        return "inf" if value == math.inf else json.dumps(value, ensure_ascii=False)
+
+    return [f"{key} = {text(value)}" for key, value in values.items() if value is not None]
 
 
 def _status(run: TrainingState, card: ModelCard) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from stormlive_models.checkpoint import ARCHITECTURES, file_sha256, load_model
+from stormlive_models.training.data import sample_size
 from stormlive_models.training.optimizer import Optimizer
 from stormlive_models.training.recipe import Recipe
 from stormlive_models.training.source import TrainingData
@@ -17,6 +18,8 @@ from stormlive_models.training.state import TrainingState
 from stormlive_sim.errors import InputError
 
 logger = logging.getLogger(__name__)
+
+_Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def begin(
@@ -42,12 +45,12 @@ def begin(
     if start_from is not None:
         origin |= _start_from(start_from, network, recipe)
     elif state is None:
-        network.calibrate(source.sample(recipe.data, 256, generator)[0])
+        network.calibrate(source.sample(recipe.data, sample_size(recipe.data), generator)[0])
     run = TrainingState(
         recipe=recipe,
         origin=origin,
         network=network,
-        average=AveragedModel(network, avg_fn=_moving_average(settings.weight_average), use_buffers=True),
+        average=AveragedModel(network, multi_avg_fn=_moving_average(settings.weight_average), use_buffers=True),
         optimizer=Optimizer(network, settings.learning_rate),
         generator=generator,
         begun=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -58,12 +61,17 @@ def begin(
     return run
 
 
-def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+def _moving_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
     """Return an exponential moving average that forgets the first steps, which know nothing, quickly."""
 
-    def update(average: Tensor, current: Tensor, n_averaged: Tensor | int) -> Tensor:
-        weight = min(decay, (1 + float(n_averaged)) / (10 + float(n_averaged)))
-        return average.lerp(current.to(average.dtype), 1 - weight) if average.is_floating_point() else current
+    def update(averages: _Tensors, currents: _Tensors, n_averaged: Tensor | int) -> None:
+        n = float(n_averaged)  # waits for a GPU: once for all tensors of a kind
+        weight = min(decay, (1 + n) / (10 + n))
+        for average, current in zip(averages, currents, strict=True):
+            if average.is_floating_point():
+                average.lerp_(current, 1 - weight)
+            else:
+                average.copy_(current)
 
     return update
 

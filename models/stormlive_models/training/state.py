@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
@@ -127,14 +127,14 @@ class TrainingState:
         standing = read_standing(path)
         self._check_same(path, standing)
         try:
-            with safe_open(path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            # Not `safe_open`: its tensors lie in the mapped file, which Windows then would not let `save` replace.
+            tensors = load(path.read_bytes())
             self.network.load_state_dict(_part(tensors, "network"))
             self.average.load_state_dict(_part(tensors, "average"))
             self._restore_moments(tensors)
             self.generator.set_state(tensors["generator"])
             self.losses = tensors["losses"].tolist()
-        except (SafetensorError, OSError, KeyError, RuntimeError, IndexError) as error:
+        except (SafetensorError, OSError, KeyError, RuntimeError, IndexError, ValueError, TypeError) as error:
             raise _damaged(path, error) from error
         self.best = {name: value.to(self.generator.device) for name, value in _part(tensors, "best").items()}
         self.begun, self.step, self.seconds = standing.begun, standing.step, standing.seconds

@@ -40,6 +40,7 @@ def validation_settings(data: DataSettings, density: float) -> DataSettings:
         partial_share=0.0,
         truth_min_snr=4.0,
         psf_sigma_nm=(sigma_nm, sigma_nm),
+        aberrated_share=0.0,
         psf_ellipticity=0.0,
         defocus=0.0,
         background_photons=(10.0, 10.0),

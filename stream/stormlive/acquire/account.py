@@ -2,10 +2,27 @@
 
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
+from uuid import UUID
 
 from stormlive.ranges import Ranges
 from stormlive.wire.messages import Final, Welcome, one_line
+
+SenderState: TypeAlias = Literal["idle", "hello", "streaming", "drain", "backfill", "detached", "done"]
+
+# A sender's course. Whatever it was doing, a lost connection leaves it detached, and a new one begins with HELLO; it
+# streams, after the hook is closed it drains what waits, and after END it answers the server's REPORTs.
+COURSE: Mapping[SenderState, tuple[SenderState, ...]] = {
+    "idle": ("hello", "done"),
+    "hello": ("streaming", "detached", "done"),
+    "streaming": ("drain", "detached", "done"),
+    "drain": ("backfill", "detached", "done"),
+    "backfill": ("detached", "done"),
+    "detached": ("hello", "done"),
+    "done": (),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +38,12 @@ class Account:
 
     Attributes
     ----------
-    live
+    live, replayed
         Frames that the present server has in its picture.
     lost
-        Frames that a former server had in its picture when it was lost, by reason.
+        Frames that a former server had in its picture when it was lost and that cannot be replayed, by reason.
+    state
+        Where in its `COURSE` the sender is.
     welcome
         The last WELCOME; None as long as no server was found.
     connected
@@ -43,8 +62,11 @@ class Account:
         Set to give up; set when the sender has ended.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, run: UUID) -> None:
+        self.run = run
+        self.state: SenderState = "idle"
         self.live = Ranges()
+        self.replayed = Ranges()
         self.lost: dict[str, Ranges] = {}
         self.welcome: Welcome | None = None
         self.connected = False
@@ -60,17 +82,38 @@ class Account:
         """Note a step forward."""
         self.progress_at = time.monotonic()
 
-    def greet(self, welcome: Welcome) -> None:
-        """Note a server; one of another epoch has nothing of what the last one had in its picture."""
-        if self.welcome is not None and self.welcome.epoch != welcome.epoch and self.live:
-            self.lost.setdefault("server lost", Ranges()).merge(self.live)
-            self.live = Ranges()
+    def enter(self, state: SenderState) -> None:
+        """Go one step on in `COURSE`."""
+        if state not in COURSE[self.state]:
+            raise RuntimeError(f"a sender that is {self.state} cannot become {state}")
+        self.state = state
+
+    def greet(self, welcome: Welcome) -> Ranges:
+        """Note a server; return what is no longer in the picture, if it is one of another epoch."""
+        gone = Ranges()
+        if self.welcome is not None and self.welcome.epoch != welcome.epoch:
+            have = Ranges(welcome.have)
+            gone = self.in_picture().subtract(have)
+            self.live, self.replayed = self.live.intersect(have), self.replayed.intersect(have)
         self.welcome = welcome
         self.connected = True
         self.step()
+        return gone
+
+    def lose(self, ranges: Ranges, reason: str) -> None:
+        """Note frames that cannot be had any more."""
+        if ranges:
+            self.lost.setdefault(reason, Ranges()).merge(ranges)
+
+    def in_picture(self) -> Ranges:
+        """Return the frames that the present server has in its picture."""
+        return self.live.union(self.replayed)
 
     def close(self, final: Final) -> None:
-        """Note the server's FINAL."""
+        """Note the server's FINAL: what it says of the picture is the last word."""
+        live, replayed = Ranges(final.live_ranges), Ranges(final.replayed_ranges)
+        if (live.count(), replayed.count()) == (final.live, final.replayed):
+            self.live, self.replayed = live, replayed
         self.final = final
         if self.ending is None or final.exit_status != self.ending.exit_status:
             self.failed = one_line(f"the server ended the run: {final.exit_status}")

@@ -45,7 +45,7 @@ class AcquisitionSettings:
     buffer_mb
         Size of the core's circular buffer in MiB; None takes half a second of frames, within limits.
     stall_timeout_s
-        End an acquisition that brings no frame for so long.
+        End an acquisition that brings no frame for so long, beyond two exposures.
     """
 
     n_frames: int
@@ -76,6 +76,11 @@ class AcquisitionSettings:
             raise InputError(f"expected a binning of at least 1, got {self.binning}")
         check_run_name(self.name)
 
+    @property
+    def patience_s(self) -> float:
+        """How long to wait for a frame."""
+        return self.stall_timeout_s + 2 * self.exposure_ms / 1000
+
 
 @dataclass(frozen=True, kw_only=True)
 class HookSettings:
@@ -85,6 +90,7 @@ class HookSettings:
     calibration: Calibration
     name: str = "run"
     outbox_mb: float = 256
+    keys: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,6 +89,7 @@ class _Child:
             calibration=settings.calibration,
             name=settings.name,
             outbox_mb=settings.outbox_mb,
+            keys=settings.keys,
             expected=self._settings.n_frames,
             dataset=None if dataset is None else str(dataset.resolve()),
         )

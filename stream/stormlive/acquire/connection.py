@@ -1,16 +1,27 @@
 """One connection of the sender to the server, from HELLO to its loss or to FINAL."""
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+import msgspec
 import zmq
 
 from stormlive.acquire.account import Account
-from stormlive.acquire.outbox import Outbox, Parcel
+from stormlive.acquire.outbox import Parcel
+from stormlive.acquire.stock import Stock
 from stormlive.ranges import Ranges
 from stormlive.wire import messages
-from stormlive.wire.codec import ProtocolError, check_version, encode, frame_header, span_groups, unpack
+from stormlive.wire.codec import (
+    MAX_HEADER_BYTES,
+    ProtocolError,
+    check_version,
+    encode,
+    frame_header,
+    span_groups,
+    unpack,
+)
 from stormlive.wire.flow import ClockOffset, Credit, Silence
 from stormlive.wire.frame import DtypeName, Frame
 from stormlive.wire.transport import Waker, receive, send
@@ -22,6 +33,8 @@ ANSWER_S = 2.0
 # An engine may need long for a batch, and for the run's files after END: as long as the server answers pings
 # meanwhile, that counts as progress, up to this long after its last acknowledgement.
 PATIENCE_S = 120.0
+# What a REFER takes besides its axes, with something to spare.
+_REFER_BYTES = 256
 # Frames sent before the socket is read again.
 BURST = 64
 
@@ -36,13 +49,14 @@ class Connection:
     def __init__(
         self,
         socket: zmq.Socket[bytes],
-        outbox: Outbox,
+        stock: Stock,
         account: Account,
         waker: Waker,
         make_start: StartMaker,
     ) -> None:
         self._socket = socket
-        self._outbox = outbox
+        self._stock = stock
+        self._outbox = stock.outbox
         self._account = account
         self._waker = waker
         self._make_start = make_start
@@ -50,11 +64,11 @@ class Connection:
         self._clock = ClockOffset()
         self._credit = Credit(0)
         self._start: messages.Start | None = None
-        self._reported: dict[str, int] = {}
-        self._end_sent = False
+        self._told: dict[str, Ranges] = {}
+        self._cannot = Ranges()
+        self._start_answered = self._end_sent = False
         self._at_work_since = time.monotonic()
         self._lost = False
-        self.unacknowledged: dict[int, Parcel] = {}
 
     def greet(self) -> bool:
         """Say HELLO and take WELCOME; False when nobody answers."""
@@ -62,17 +76,20 @@ class Connection:
         if not self._socket.poll(int(1000 * CONNECT_S), zmq.POLLOUT):
             return False
         asked_ns = time.perf_counter_ns()
-        self._post(messages.Hello(version=messages.PROTOCOL))
+        self._post(messages.Hello(version=messages.PROTOCOL, run=account.run))
         deadline = time.monotonic() + ANSWER_S
         while not account.stop.is_set() and not self._lost and time.monotonic() < deadline:
             self._socket.poll(100)
+            self._stock.relieve()
             answer = self._next()
             if isinstance(answer, messages.Welcome):
                 check_version(answer.version)
                 self._clock.sample(sent_ns=asked_ns, received_ns=time.perf_counter_ns(), peer_ns=answer.clock_ns)
                 self._credit = Credit(answer.credit_bytes)
                 self._welcome = answer
-                account.greet(answer)
+                account.lose(self._stock.bring_back(account.greet(answer)), "server lost")
+                self._stock.durable(Ranges(answer.have))
+                account.enter("streaming")
                 return True
             if answer is not None:
                 self._take(answer)
@@ -103,7 +120,8 @@ class Connection:
                 self._post(messages.Ping(clock_ns=time.perf_counter_ns()))
                 if self._start is not None:
                     self._report_drops()
-            queue_full = not self._send_frames()
+            self._stock.relieve()
+            queue_full = not (self._refuse() and self._send_frames())
             self._send_end()
             self._wait(poller, queue_full, most_s=beat_s / 4)
 
@@ -114,7 +132,7 @@ class Connection:
         could_send = has_credit and not queue_full
         # Set before looking: a frame offered after the look finds it set and wakes us.
         outbox.sender_sleeps = could_send
-        if not (could_send and outbox.waiting):
+        if not (could_send and self._stock.sendable):
             wanted = zmq.POLLIN | zmq.POLLOUT if queue_full and has_credit else zmq.POLLIN
             poller.register(self._socket, wanted)
             if self._waker.fileno() in dict(poller.poll(int(1000 * most_s))):
@@ -123,8 +141,8 @@ class Connection:
 
     def _send_frames(self) -> bool:
         """Send what waits as far as credit goes; False when the socket takes no more."""
-        outbox, account = self._outbox, self._account
-        if self._start is None:
+        outbox, start = self._outbox, self._start
+        if start is None:
             if outbox.form is None:
                 return True
             if outbox.frame_bytes > self._welcome.max_frame_bytes:
@@ -134,36 +152,70 @@ class Connection:
             if not self._post(start):
                 return False
             self._start = start
-        cost = self._credit.cost(outbox.frame_bytes)
         for _ in range(BURST):
-            if not outbox.waiting or not self._credit.take(cost):
+            # A frame costs no less than a reference.
+            if self._credit.left < self._credit.cost(outbox.frame_bytes):
                 return True
-            parcel = outbox.waiting[0]
-            pixels = outbox.pixels(parcel)
-            t_ns = parcel.t_ns + self._clock.ns
-            frame = Frame(run=self._start.run, seq=parcel.seq, t_ns=t_ns, axes=parcel.axes, pixels=pixels)
-            header = encode(frame_header(frame))
-            # The slot is not used again before its frame is acknowledged, so libzmq may read it in place.
-            if not send(self._socket, [header, pixels.reshape(-1).view("u1").data]):
-                self._credit.give(cost)
+            taken = self._stock.take()
+            if taken is None:
+                return True
+            parcel, replay = taken
+            if not (
+                self._refer(start, parcel) if parcel.place == "dataset" else self._send(start, parcel, replay=replay)
+            ):
                 return False
-            outbox.waiting.popleft()
-            if not self.unacknowledged:
-                self._at_work_since = time.monotonic()
-            self.unacknowledged[parcel.seq] = parcel
-            account.step()
         return True
 
+    def _send(self, start: messages.Start, parcel: Parcel, *, replay: bool) -> bool:
+        """Send a frame with its pixels; False when the socket takes no more."""
+        pixels = self._stock.pixels(parcel)
+        if pixels is None:
+            self._account.lose(Ranges([(parcel.seq, parcel.seq)]), "lost on the sender's disk")
+            return True
+        t_ns = parcel.t_ns + self._clock.ns
+        frame = Frame(run=start.run, seq=parcel.seq, t_ns=t_ns, axes=parcel.axes, pixels=pixels, replay=replay)
+        # The slot is not used again before its frame is acknowledged, so libzmq may read it in place.
+        sent = send(self._socket, [encode(frame_header(frame)), pixels.reshape(-1).view("u1").data])
+        self._note([parcel], sent, cost=self._credit.cost(pixels.nbytes), replay=replay)
+        return sent
+
+    def _refer(self, start: messages.Start, parcel: Parcel) -> bool:
+        """Let the server read a frame, and those in line behind it, from the dataset."""
+        cost = self._credit.cost(0)
+        parcels = self._stock.run_of_references(parcel, min(messages.MAX_REFERENCES, self._credit.left // cost))
+        fits = _how_many_fit([parcel.axes for parcel in parcels])
+        self._stock.give_back(parcels[fits:], replay=True)
+        parcels = parcels[:fits]
+        axes = tuple(parcel.axes for parcel in parcels)
+        # Why they did not come live is told first: of what is said about a frame the first word counts.
+        refer = messages.Refer(run=start.run, seq=parcel.seq, axes=axes, replay=True)
+        sent = self._report_drops() and self._post(refer)
+        self._note(parcels, sent, cost=cost * len(parcels), replay=True)
+        return sent
+
+    def _note(self, parcels: list[Parcel], sent: bool, *, cost: int, replay: bool) -> None:
+        if not sent:
+            self._stock.give_back(parcels, replay=replay)
+            return
+        self._credit.take(cost)
+        if not self._stock.in_flight:
+            self._at_work_since = time.monotonic()
+        self._stock.sent(parcels, replay=replay)
+        self._account.step()
+
     def _send_end(self) -> None:
-        ending, start = self._account.ending, self._start
-        if ending is None or start is None or self._end_sent or self._outbox.waiting:
+        account, start = self._account, self._start
+        if account.ending is None or start is None or self._end_sent:
             return
-        if not self._report_drops():
+        if account.state == "streaming":
+            account.enter("drain")
+        # Whether the server reads the dataset is not known before its first REPORT.
+        undecided = self._outbox.overflow and not self._start_answered
+        if self._stock.unsent or undecided or not self._report_drops():
             return
-        dropped = sum(ranges.count() for _, ranges in self._gaps())
-        end = messages.End(run=start.run, n=ending.n, exit_status=ending.exit_status, dropped=dropped)
-        if self._post(end):
+        if self._post(messages.End(run=start.run, n=account.ending.n, exit_status=account.ending.exit_status)):
             self._end_sent = True
+            account.enter("backfill")
             self._at_work_since = time.monotonic()
 
     def _gaps(self) -> list[tuple[str, Ranges]]:
@@ -175,12 +227,23 @@ class Connection:
         if start is None:
             return True
         for reason, ranges in self._gaps():
-            told = self._reported.get(reason, -1)
-            news = Ranges((max(first, told + 1), last) for first, last in ranges if last > told)
-            for group in span_groups(news):
+            told = self._told.setdefault(reason, Ranges())
+            for group in span_groups(ranges.subtract(told)):
                 if not self._post(messages.Drop(run=start.run, ranges=group, reason=reason)):
                     return False
-                self._reported[reason] = group[-1][1]
+                told.merge(Ranges(group))
+        return True
+
+    def _refuse(self) -> bool:
+        """Answer for what the server asks for and nobody has; False when the socket takes no more."""
+        start = self._start
+        if start is None or not self._cannot:
+            return True
+        for reason, ranges in [*self._gaps(), ("not kept by the sender", self._cannot)]:
+            for group in span_groups(self._cannot.intersect(ranges)):
+                if not self._post(messages.Drop(run=start.run, ranges=group, reason=reason)):
+                    return False
+                self._cannot = self._cannot.subtract(Ranges(group))
         return True
 
     def _take(self, message: messages.Message) -> None:
@@ -188,12 +251,26 @@ class Connection:
         match message:
             case messages.Credit():
                 self._credit.give(message.bytes)
-                for first, last in message.live:
-                    self._acknowledge(first, last)
+                self._acknowledge(message.live, account.live)
+                self._acknowledge(message.replayed, account.replayed)
+                if message.durable:
+                    self._stock.durable(Ranges(message.durable))
+            case messages.Report():
+                self._start_answered = True
+                self._stock.by_dataset = message.by_dataset
+                if not message.by_dataset:
+                    account.lose(self._stock.strand(), "the server does not see the dataset")
+                self._cannot.merge(self._stock.ask(Ranges(message.missing)))
+                self._at_work_since = time.monotonic()
+                account.step()
+            case messages.Drop():
+                gone = Ranges(message.ranges)
+                self._stock.refused(gone)
+                account.lose(gone, message.reason)
             case messages.Pong():
                 now_ns = time.perf_counter_ns()
                 self._clock.sample(sent_ns=message.ping_ns, received_ns=now_ns, peer_ns=message.clock_ns)
-                at_work = self._end_sent or bool(self.unacknowledged)
+                at_work = self._end_sent or bool(self._stock.in_flight)
                 if at_work and time.monotonic() - self._at_work_since < PATIENCE_S:
                     account.step()
             case messages.Final():
@@ -206,16 +283,15 @@ class Connection:
             case _:
                 raise ProtocolError(f"a server does not send {type(message).__name__}")
 
-    def _acknowledge(self, first: int, last: int) -> None:
-        if last - first >= len(self.unacknowledged):
-            raise ProtocolError(f"frames {first}-{last} were acknowledged, but not all of them were sent")
-        for seq in range(first, last + 1):
-            parcel = self.unacknowledged.pop(seq, None)
-            if parcel is not None:
-                self._account.live.add(seq)
-                self._outbox.release(parcel)
-        self._at_work_since = time.monotonic()
-        self._account.step()
+    def _acknowledge(self, spans: messages.Spans, account: Ranges) -> None:
+        for first, last in spans:
+            if last - first >= len(self._stock.in_flight):
+                raise ProtocolError(f"frames {first}-{last} were acknowledged, but not all of them were sent")
+            for seq in range(first, last + 1):
+                if self._stock.acknowledge(seq, keep=self._outbox.mode != "latest") is not None:
+                    account.add(seq)
+            self._at_work_since = time.monotonic()
+            self._account.step()
 
     def _next(self) -> messages.Message | None:
         parts = receive(self._socket)
@@ -223,3 +299,9 @@ class Connection:
 
     def _post(self, message: messages.Message) -> bool:
         return send(self._socket, [encode(message)])
+
+
+def _how_many_fit(axes: Sequence[messages.Axes]) -> int:
+    """Return how many of these axes one REFER takes: at least one, whose size the outbox has limited."""
+    sizes = itertools.accumulate(len(msgspec.msgpack.encode(one)) for one in axes)
+    return max(1, sum(size <= MAX_HEADER_BYTES - _REFER_BYTES for size in sizes))

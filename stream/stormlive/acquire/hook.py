@@ -3,19 +3,23 @@
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeVar, get_args
 from uuid import UUID, uuid4
 
-from stormlive.acquire.account import Account, Ending
+from stormlive.acquire.account import Account, Ending, SenderState
 from stormlive.acquire.outbox import Outbox
 from stormlive.acquire.sender import Sender
+from stormlive.acquire.spool import Spool
+from stormlive.acquire.stock import Stock
 from stormlive.ranges import Ranges, account_sentence, reason_key
+from stormlive.wire.curve import load_client_keys
 from stormlive.wire.frame import DtypeName
-from stormlive.wire.messages import Calibration, Start, Welcome, check_run_name, one_line
-from stormlive.wire.transport import DEFAULT_ADDRESS, Waker, loopback_address
+from stormlive.wire.messages import Calibration, Mode, Start, Welcome, check_run_name, one_line
+from stormlive.wire.transport import DEFAULT_ADDRESS, Waker, client_address
 from stormlive_sim.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -27,7 +31,7 @@ MOST_OUTBOX_MB = 64 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class HookReport:
-    """What became of a run's frames: each of the `offered` is in `live` or in exactly one of `missing`.
+    """What became of a run's frames: each of the `offered` is in `live`, `replayed` or exactly one of `missing`.
 
     Attributes
     ----------
@@ -36,7 +40,9 @@ class HookReport:
     offered
         Frames that the hook was handed.
     live
-        Frames in the picture.
+        Frames that came into the picture as the camera gave them.
+    replayed
+        Frames that came into it later.
     missing
         The others, by reason.
     folder
@@ -50,6 +56,7 @@ class HookReport:
     run: UUID
     offered: int
     live: Ranges
+    replayed: Ranges
     missing: Mapping[str, Ranges]
     folder: str | None
     failed: str | None
@@ -58,15 +65,20 @@ class HookReport:
     @property
     def complete(self) -> bool:
         """Whether every offered frame is in the picture."""
-        return self.live.count() == self.offered
+        return self.live.count() + self.replayed.count() == self.offered
 
 
 @dataclass(frozen=True, kw_only=True)
 class HookProgress:
-    """Counts for a status line: `backlog` frames wait in the outbox or for the server's acknowledgement."""
+    """Counts for a status line: `live` frames are in the picture, `replayed` ones among them.
 
+    `backlog` frames wait with the sender or for the server's acknowledgement.
+    """
+
+    state: SenderState
     offered: int
     live: int
+    replayed: int
     missing: int
     backlog: int
     connected: bool
@@ -90,11 +102,23 @@ class StreamHook:
     name
         The run's name; the server names its folder after it.
     outbox_mb
-        Memory for frames that wait, in MiB, allocated at once. When it is full the newest frame is a gap.
+        Memory for frames that wait, in MiB, allocated at once.
+    spool_mb
+        Disk for frames that do not fit there, in MiB, in a temporary file. It is used only while the server does not
+        read the dataset. What fits nowhere is a gap.
+    spool_folder
+        Where that file goes; by default the system's folder for temporary files.
+    mode
+        ``account``: every frame is to get into the picture, sooner or later. ``latest``: a preview, only the newest
+        frame matters. ``block``: wait for room, for frames that no camera is waiting to deliver.
     expected
         Number of frames to come, if known, for progress displays.
     dataset
-        Path of the raw data, for the run's record.
+        Path of the raw data, an NDTiff dataset: what does not get through live, the server reads there by the axes in
+        the metadata, if it sees that path.
+    keys
+        This client's folder of keys, as ``stormlive keys`` made it; a server elsewhere in the network takes nobody
+        without.
     """
 
     def __init__(
@@ -108,8 +132,12 @@ class StreamHook:
         exposure_ms: float | None = None,
         name: str = "run",
         outbox_mb: float = 256,
+        spool_mb: float = 2048,
+        spool_folder: Path | None = None,
+        mode: Mode = "account",
         expected: int | None = None,
         dataset: str | None = None,
+        keys: Path | str | None = None,
     ) -> None:
         numbers = {
             "pixel_size_nm": pixel_size_nm,
@@ -118,18 +146,25 @@ class StreamHook:
             "exposure_ms": exposure_ms,
         }
         self.calibration = _calibration(calibration, numbers)
-        self.address = loopback_address(address)
+        client_keys = load_client_keys(keys)
+        self.address = client_address(address, client_keys)
         self.name = check_run_name(name)
         if not 0 < outbox_mb <= MOST_OUTBOX_MB:
             raise InputError(f"outbox_mb must be more than 0 and at most {MOST_OUTBOX_MB}, got {outbox_mb}")
+        if not 0 <= spool_mb < 2**30:
+            raise InputError(f"spool_mb must be at least 0, got {spool_mb}")
+        if mode not in get_args(Mode):
+            raise InputError(f"mode must be one of {', '.join(get_args(Mode))}, got {mode!r}")
         self.run = uuid4()
+        self._mode = mode
         self._expected = expected
         self._dataset = None if dataset is None else one_line(dataset, 1000)
         self._waker = Waker()
-        self._outbox = Outbox(int(outbox_mb * 2**20), self._waker)
-        self._account = Account(self.address)
+        self._outbox = Outbox(int(outbox_mb * 2**20), self._waker, mode)
+        stock = Stock(self._outbox, Spool(int(spool_mb * 2**20), spool_folder))
+        self._account = Account(self.address, self.run)
         self._closing = threading.Lock()
-        self._sender = Sender(self.address, self._outbox, self._account, self._waker, self._make_start)
+        self._sender = Sender(self.address, stock, self._account, self._waker, self._make_start, client_keys)
         self.error: Exception | None = None
         self.report: HookReport | None = None
         self._sender.start()
@@ -147,20 +182,48 @@ class StreamHook:
             self.error = self.error or error
         return image, metadata
 
+    def refer(self, axes: Mapping[str, int | str], *, dataset: str | None, read: Callable[[], object]) -> None:
+        """Have the server read a frame from `dataset`, where it has these axes: `image_saved` calls this.
+
+        A run is of frames that are handed over or of frames that are referred to. `read` returns the image.
+        """
+        try:
+            if self._account.ending is None:
+                self._dataset = self._dataset or (None if dataset is None else one_line(dataset, 1000))
+                surprise = self._outbox.refer(axes, read)
+                if surprise is not None and self.error is None:
+                    self.error = surprise
+                    _log.warning("a frame could not be referred to for the live picture", exc_info=surprise)
+        except Exception as error:
+            # As above: an exception would end the thread of the acquisition that calls this.
+            self.error = self.error or error
+
     @property
     def failed(self) -> str | None:
         """Why the server does not take the run, on one line; None as long as nothing is wrong."""
         return self._account.failed
 
     @property
+    def has_room(self) -> bool:
+        """Whether the next frame would be taken; who may wait for that loses nothing (`stormlive.stream` does)."""
+        return self._outbox.has_room
+
+    @property
+    def trouble(self) -> str:
+        """The last reason why there was no connection."""
+        return self._account.trouble
+
+    @property
     def progress(self) -> HookProgress:
         """The counts so far."""
-        offered, live = self._outbox.offered, self._account.live.count()
+        offered, in_picture = self._outbox.offered, self._account.in_picture()
         gaps = [*list(self._outbox.refused.values()), *list(self._account.lost.values())]
-        missing = sum(ranges.count() for ranges in gaps)
+        live, missing = in_picture.count(), Ranges().union(*gaps).subtract(in_picture).count()
         return HookProgress(
+            state=self._account.state,
             offered=offered,
             live=live,
+            replayed=self._account.replayed.count(),
             missing=missing,
             backlog=max(0, offered - live - missing),
             connected=self._account.connected,
@@ -228,15 +291,16 @@ class StreamHook:
             calibration=self.calibration,
             expected=self._expected,
             dataset=self._dataset,
+            mode=self._mode,
         )
 
     def _make_report(self, offered: int) -> HookReport:
         account, final = self._account, self._account.final
-        live, missing = account.live, dict[str, Ranges]()
-        accounted = Ranges(live)
-        for reason, ranges in [*account.lost.items(), *self._outbox.refused.items()]:
+        live, replayed, missing = account.live, account.replayed, dict[str, Ranges]()
+        accounted = account.in_picture()
+        for reason, ranges in [*self._outbox.refused.items(), *account.lost.items()]:
             # Frames that came in while the hook was being closed are not the run's any more.
-            kept = ranges.subtract(Ranges([(offered, 2**48)]))
+            kept = ranges.subtract(Ranges([(offered, 2**48)])).subtract(accounted)
             missing.setdefault(reason, Ranges()).merge(kept)
             accounted.merge(kept)
         rest = accounted.complement(offered)
@@ -247,10 +311,11 @@ class StreamHook:
             run=self.run,
             offered=offered,
             live=live,
+            replayed=replayed,
             missing=missing,
             folder=None if final is None else final.folder,
             failed=account.failed or (None if final is None else final.error),
-            sentence=account_sentence(offered, live, missing),
+            sentence=account_sentence(offered, live, replayed, missing),
         )
 
 

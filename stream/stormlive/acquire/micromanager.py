@@ -84,7 +84,7 @@ def _acquire(
         opened.simulated.on_failure = run.abort
     run.run(
         multi_d_acquisition_events(num_time_points=settings.n_frames, time_interval_s=0),
-        stall_timeout_s=settings.stall_timeout_s,
+        stall_timeout_s=settings.patience_s,
         stop=stop,
         on_progress=on_progress,
     )
@@ -141,7 +141,7 @@ def _cause(run: EngineRun, seen: int, opened: OpenCore, settings: AcquisitionSet
             )
         return one_line(run.error) or type(run.error).__name__
     if run.stalled:
-        return f"no frame came for {settings.stall_timeout_s:g} s; check the camera's trigger and connection" + (
+        return f"no frame came for {settings.patience_s:.0f} s; check the camera's trigger and connection" + (
             ", and restart: Micro-Manager's threads do not end" if run.stuck else ""
         )
     if run.stuck:

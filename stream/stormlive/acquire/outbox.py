@@ -1,31 +1,37 @@
 """Where frames wait between the camera's thread and the sender's."""
 
+import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stormlive.ranges import Ranges, reason_key
 from stormlive.wire.frame import WIRE_DTYPES, DtypeName, dtype_name
-from stormlive.wire.messages import MAX_SIDE, one_line
+from stormlive.wire.messages import MAX_SIDE, Mode, one_line
 from stormlive.wire.transport import Waker
 
 _ALIGNMENT = 64
 _MOST_AXES = 16
+# Frames of which only the axes are kept, for a server that reads them from the dataset: some hundred bytes each.
+_MOST_OVERFLOW = 1_000_000
+
+Place: TypeAlias = Literal["memory", "spool", "dataset"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parcel:
-    """A frame in the outbox: its number, its time on the hook's clock, its axes and its slot."""
+    """A frame of the run: its number, its time on the hook's clock, its axes, and where its pixels are."""
 
     seq: int
     t_ns: int
     axes: dict[str, int | str]
     slot: int
+    place: Place = "memory"
 
 
 class Outbox:
@@ -33,15 +39,23 @@ class Outbox:
 
     The camera's thread calls `offer`, the sender's thread everything else. They share nothing but deques and
     single assignments, so neither ever waits for the other. A slot is free again when the server has
-    acknowledged its frame. Overflow policy: the newest frame is not taken and counted in `refused`.
+    acknowledged its frame, or sooner when the sender finds it another place.
+
+    Overflow policy: with `mode` ``account`` the newest frame is not taken and counted in `refused`; of what may be
+    read from a dataset the axes are kept in `overflow`. With ``latest`` every frame takes the place of those that still
+    wait. With ``block`` the camera's thread waits: not for a camera that must not.
     """
 
-    def __init__(self, capacity_bytes: int, waker: Waker) -> None:
+    def __init__(self, capacity_bytes: int, waker: Waker, mode: Mode = "account") -> None:
         self._memory: NDArray[np.uint8] = np.empty(capacity_bytes, np.uint8)
         self._memory.fill(0)
         self._waker = waker
         self._slots: NDArray[Any] | None = None
         self._free: deque[int] = deque()
+        self._room = threading.Event()
+        self.mode = mode
+        self.overflow: deque[Parcel] = deque()
+        self.refers = False  # whether the frames in `overflow` were never to come another way
         self.waiting: deque[Parcel] = deque()
         self.offered = 0
         self.refused: dict[str, Ranges] = {}
@@ -60,6 +74,29 @@ class Outbox:
         slots = self._slots
         return 0 if slots is None else slots.shape[1] * slots.shape[2] * slots.itemsize
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a frame like the first would be taken now."""
+        return self._slots is None or bool(self._free)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether less than a quarter of the slots is free."""
+        return self._slots is not None and 4 * len(self._free) < len(self._slots)
+
+    @property
+    def most_in_flight(self) -> int:
+        """Frames that may be in flight: their slots cannot be freed, so the others are for the camera."""
+        return 0 if self._slots is None else max(1, len(self._slots) // 2)
+
+    @property
+    def like(self) -> NDArray[Any]:
+        """An image of the run's shape and pixel type."""
+        if self._slots is None:
+            raise RuntimeError("the outbox has no frames yet")
+        image: NDArray[Any] = self._slots[0]
+        return image
+
     def offer(self, image: object, metadata: object) -> Exception | None:
         """Take a copy of a frame under the next number, or record why not; return a surprising failure."""
         t_ns = time.perf_counter_ns()  # as monotonic as `monotonic`, which ticks every 16 ms on Windows
@@ -72,8 +109,34 @@ class Outbox:
             surprise = error
             reason = f"the hook failed: {type(error).__name__}"
         if reason is not None:
-            key = reason_key(one_line(reason, 120), self.refused)
-            self.refused.setdefault(key, Ranges()).add(seq)
+            self._refuse(seq, reason)
+        if self.sender_sleeps:
+            self.sender_sleeps = False
+            self._waker.wake()
+        return surprise
+
+    def refer(self, axes: Mapping[str, int | str], read: Callable[[], object]) -> Exception | None:
+        """Note under the next number a frame that the server is to read from the dataset, where it has these axes.
+
+        `read` returns the image; it is asked for the first one only. Otherwise as `offer`.
+        """
+        t_ns = time.perf_counter_ns()
+        seq = self.offered
+        self.offered = seq + 1
+        self.refers = True
+        surprise = None
+        try:
+            reason = self.shut or (self._learn(np.asarray(read())) if self._slots is None else None)
+            kept = _axes({"Axes": axes})
+            if reason is None and (not kept or len(self.overflow) >= _MOST_OVERFLOW):
+                reason = "outbox full" if kept else "no axes"
+        except Exception as error:
+            surprise = error
+            reason = f"the hook failed: {type(error).__name__}"
+        if reason is not None:
+            self._refuse(seq, reason)
+        else:
+            self.overflow.append(Parcel(seq=seq, t_ns=t_ns, axes=kept, slot=-1, place="dataset"))
         if self.sender_sleeps:
             self.sender_sleeps = False
             self._waker.wake()
@@ -89,26 +152,28 @@ class Outbox:
     def release(self, parcel: Parcel) -> None:
         """Free the slot of a frame that the server has."""
         self._free.append(parcel.slot)
+        self._room.set()
 
     def _take(self, seq: int, t_ns: int, image: object, metadata: object) -> str | None:
         if image is None:
             return "no image"
         array = np.asarray(image)
-        if array.ndim != 2 or array.size == 0 or max(array.shape) > MAX_SIDE:
-            return f"not a 2-D image: shape {array.shape}"
-        target = _wire_dtype(array.dtype)
-        if target is None:
-            return f"pixel type {array.dtype} is not supported"
-        if self._slots is None:
-            reason = self._cut(target, array.shape)
-            if reason is not None:
-                return reason
+        reason = self._learn(array)
+        if reason is not None:
+            return reason
         slots = self._slots
-        if slots is None or slots.shape[1:] != array.shape or slots.dtype != target:
+        if slots is None or slots.shape[1:] != array.shape or slots.dtype != _wire_dtype(array.dtype):
             return f"{array.dtype} {array.shape} differs from the run's first frame"
+        if self.mode == "latest":
+            self._let_go_of_older()
+        elif self.mode == "block":
+            self._wait_for_room()
         try:
             slot = self._free.popleft()
         except IndexError:
+            axes = _axes(metadata)
+            if axes and len(self.overflow) < _MOST_OVERFLOW:
+                self.overflow.append(Parcel(seq=seq, t_ns=t_ns, axes=axes, slot=-1, place="dataset"))
             return "outbox full"
         try:
             with np.errstate(over="ignore"):
@@ -119,6 +184,34 @@ class Outbox:
             raise
         self.waiting.append(parcel)
         return None
+
+    def _learn(self, array: NDArray[Any]) -> str | None:
+        """Cut the memory for the first frame; return what is wrong with an image."""
+        if array.ndim != 2 or array.size == 0 or max(array.shape) > MAX_SIDE:
+            return f"not a 2-D image: shape {array.shape}"
+        target = _wire_dtype(array.dtype)
+        if target is None:
+            return f"pixel type {array.dtype} is not supported"
+        return self._cut(target, array.shape) if self._slots is None else None
+
+    def _refuse(self, seq: int, reason: str) -> None:
+        key = reason_key(one_line(reason, 120), self.refused)
+        self.refused.setdefault(key, Ranges()).add(seq)
+
+    def _let_go_of_older(self) -> None:
+        try:
+            while True:
+                older = self.waiting.popleft()
+                self._free.append(older.slot)
+                self._refuse(older.seq, "a newer frame came")
+        except IndexError:
+            pass
+
+    def _wait_for_room(self) -> None:
+        while not self._free and self.shut is None:
+            self._room.clear()
+            if not self._free:
+                self._room.wait(0.1)
 
     def _cut(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> str | None:
         """Cut the memory into slots for frames like the first."""

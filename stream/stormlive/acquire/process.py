@@ -177,7 +177,7 @@ class AcquisitionProcess:
     def _patience_s(self) -> float:
         patience = _PATIENCE_S[self.progress.phase]
         if self.progress.phase == "acquiring":
-            patience += self._settings.stall_timeout_s
+            patience += self._settings.patience_s
         return patience
 
     def _give_up(self) -> None:

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 import zmq
 
 from stormlive.acquire.account import Account
-from stormlive.acquire.connection import Connection, RefusedError, StartMaker
-from stormlive.acquire.outbox import Outbox
+from stormlive.acquire.connection import CONNECT_S, Connection, RefusedError, StartMaker
+from stormlive.acquire.stock import Stock
 from stormlive.wire.codec import ProtocolError
+from stormlive.wire.curve import ClientKeys
+from stormlive.wire.handshake import Handshake
 from stormlive.wire.messages import one_line
 from stormlive.wire.transport import Waker, connect_dealer
 
@@ -24,10 +26,20 @@ LONGEST_PAUSE_S = 5.0
 class Sender(threading.Thread):
     """Ships what the outbox holds until FINAL, a refusal or `Account.stop`; the account keeps failures."""
 
-    def __init__(self, address: str, outbox: Outbox, account: Account, waker: Waker, make_start: StartMaker) -> None:
+    def __init__(
+        self,
+        address: str,
+        stock: Stock,
+        account: Account,
+        waker: Waker,
+        make_start: StartMaker,
+        keys: ClientKeys | None = None,
+    ) -> None:
         super().__init__(name="stormlive-sender", daemon=True)
+        self._keys = keys
         self._address = address
-        self._outbox = outbox
+        self._stock = stock
+        self._outbox = stock.outbox
         self._account = account
         self._waker = waker
         self._make_start = make_start
@@ -46,26 +58,33 @@ class Sender(threading.Thread):
             _log.exception("no live picture of this run, the acquisition is not affected")
         finally:
             self._outbox.shut = account.failed or "the run has ended"
+            account.enter("done")
+            self._stock.spool.close()
             account.done.set()
             context.destroy(linger=0)
 
     def _keep_trying(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         account, pauses = self._account, _pauses()
         while not self._over():
-            socket = connect_dealer(context, self._address)
-            connection = Connection(socket, self._outbox, account, self._waker, self._make_start)
+            handshake = Handshake()
+            socket = connect_dealer(context, self._address, keys=self._keys, handshake=handshake)
+            connection = Connection(socket, self._stock, account, self._waker, self._make_start)
+            account.enter("hello")
             try:
-                if connection.greet():
+                if handshake.settle(CONNECT_S) and connection.greet():
                     pauses = _pauses()
                     connection.stream()
+                else:
+                    account.trouble = handshake.refusal() or account.trouble
             finally:
+                handshake.close()
                 socket.close(linger=0)
             if self._over():
                 return
+            account.enter("detached")
             account.connected = False
             _log.info("no connection: %s", account.trouble)
-            # What was sent and not acknowledged goes first on the next connection.
-            self._outbox.waiting.extendleft(reversed(connection.unacknowledged.values()))
+            self._stock.disconnected()
             self._pause(next(pauses))
 
     def _over(self) -> bool:
@@ -76,6 +95,7 @@ class Sender(threading.Thread):
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while not self._over() and (left := deadline - time.monotonic()) > 0:
+            self._stock.relieve()
             self._account.stop.wait(min(0.1, left))
 
 

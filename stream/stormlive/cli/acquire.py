@@ -42,8 +42,11 @@ def acquire(
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Raw data, picture and record.")] = None,
     server: Annotated[
         str | None,
-        typer.Option("--server", metavar="ADDRESS", help="Use a running `stormlive serve` instead of one of our own."),
+        typer.Option(
+            "--server", metavar="HOST[:PORT]", help="Use a running `stormlive serve` instead of one of our own."
+        ),
     ] = None,
+    keys: options.ClientKeysFolder = None,
     localizations: options.Localizations = None,
     model: options.Model = "livenet",
     device: options.Device = "auto",
@@ -57,6 +60,8 @@ def acquire(
     By default with a simulated camera inside the real Micro-Manager core; with --camera-movie it plays a recorded
     TIFF stack, with --config it is your microscope. The raw data is saved as NDTiff whatever happens to the picture.
     """
+    if keys is not None and server is None:
+        raise InputError("--keys are for a server elsewhere: give --server with its address too")
     from stormlive.acquire.acquisition import AcquisitionSettings
     from stormlive.cli.cameras import demo_scene, movie_camera, refuse_too_fast, simulated_camera
     from stormlive.cli.session import Session, run_session
@@ -108,7 +113,8 @@ def acquire(
         calibration=calibration,
         model=model,
         device=device,
-        server=server,
+        server=None if server is None else options.server_address(server),
+        keys=keys,
         localizations=None if localizations is None else localizations.absolute(),
         window=not headless and has_display(),
     )

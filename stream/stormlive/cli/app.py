@@ -1,13 +1,28 @@
 """The application: its commands, and how a failure reaches the user."""
 
+import inspect
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 
 import typer
 from rich.logging import RichHandler
 
 import stormlive
-from stormlive.cli import acquire, demo, evaluate, import_keras, models, reconstruct, serve, simulate, train
+from stormlive.cli import (
+    acquire,
+    demo,
+    evaluate,
+    import_keras,
+    keys,
+    models,
+    preflight,
+    reconstruct,
+    serve,
+    simulate,
+    train,
+    watch,
+)
 from stormlive.cli.terminal import answers, console, show_error
 from stormlive_sim.errors import InputError
 
@@ -24,15 +39,24 @@ app = typer.Typer(
     [bold]stormlive reconstruct MOVIE.tif -o OUT.ome.tif[/bold].""",
     rich_markup_mode="rich",
 )
-app.command("demo")(demo.demo)
-app.command("acquire")(acquire.acquire)
-app.command("serve")(serve.serve)
-app.command("reconstruct")(reconstruct.reconstruct)
-app.command("simulate")(simulate.simulate)
-app.command("evaluate")(evaluate.evaluate)
-app.command("train")(train.train)
-app.command("import-keras")(import_keras.import_keras)
-app.command("models")(models.models)
+_COMMANDS: dict[str, Callable[..., object]] = {
+    "demo": demo.demo,
+    "acquire": acquire.acquire,
+    "serve": serve.serve,
+    "keys": keys.keys,
+    "watch": watch.watch,
+    "preflight": preflight.preflight,
+    "reconstruct": reconstruct.reconstruct,
+    "simulate": simulate.simulate,
+    "evaluate": evaluate.evaluate,
+    "train": train.train,
+    "import-keras": import_keras.import_keras,
+    "models": models.models,
+}
+for _name, _command in _COMMANDS.items():
+    # Typer keeps a docstring's line breaks, which a terminal of another width then breaks again.
+    _help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(_command.__doc__ or ""))
+    app.command(_name, help=_help)(_command)
 
 
 def _version(show: bool) -> None:

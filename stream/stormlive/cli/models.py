@@ -29,7 +29,7 @@ def models() -> None:
             _jaccard(card),
         )
     cel0 = open_model(CEL0, torch.device("cpu")).card
-    sigma = f"{cel0.arguments['psf_sigma_px']:g} px"
+    sigma = f"{cel0.arguments['psf_sigma_nm']:g}"
     table.add_row(CEL0, "any", f"×{cel0.upsampling}", sigma, "any", "–", "–")
     for column in table.columns:
         column.overflow = "fold"  # figures that are cut off are no figures

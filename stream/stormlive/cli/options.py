@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from stormlive.wire.transport import DEFAULT_ADDRESS, port_of
 from stormlive_sim.atomic import cannot_write
 from stormlive_sim.errors import InputError
 
@@ -72,6 +73,15 @@ Localizations = Annotated[
 ]
 Headless = Annotated[bool, typer.Option("--headless", help="Open no window, even where there is a screen.")]
 
+ClientKeysFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--keys",
+        metavar="DIR",
+        help="This machine's folder of keys, for a server with keys (see `stormlive keys`).",
+    ),
+]
+
 DEFAULT_PIXEL_SIZE_NM = 100.0
 DEFAULT_BASELINE_ADU = 100.0
 DEFAULT_PHOTONS_PER_ADU = 0.5
@@ -108,6 +118,14 @@ def region(text: str) -> tuple[int, int, int, int]:
         raise InputError(f"expected a region as X,Y,WIDTH,HEIGHT in pixels, such as 128,0,256,256, got {text!r}")
     x, y, width, height = map(int, parts)
     return x, y, width, height
+
+
+def server_address(text: str) -> str:
+    """Return ``tcp://HOST:PORT`` of an address that may lack ``tcp://`` and, then, the port."""
+    if "://" in text:
+        return text
+    host, colon, port = text.partition(":")
+    return f"tcp://{host}:{port}" if colon else f"tcp://{host}:{port_of(DEFAULT_ADDRESS)}"
 
 
 def check_can_write(path: Path, own_folder: Path | None = None) -> None:

@@ -19,10 +19,19 @@ def serve(
         str,
         typer.Option(
             "--bind",
-            metavar="tcp://127.0.0.1:PORT",
-            help="Where hooks connect; port 0 takes a free one. Loopback only.",
+            metavar="HOST[:PORT]",
+            help="Where hooks connect; port 0 takes a free one. Anything but loopback needs --keys, and uses the next "
+            "two ports too.",
         ),
     ] = DEFAULT_ADDRESS,
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            "--keys",
+            metavar="DIR",
+            help="The server's folder of keys (see `stormlive keys`): encrypt, and let in those it allows alone.",
+        ),
+    ] = None,
     model: options.Model = "livenet",
     device: options.Device = "auto",
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Every run gets a folder of its own in it.")] = Path(
@@ -48,7 +57,9 @@ def serve(
     from stormlive.server.process import ServerSettings, build_server
     from stormlive.wire.client import LiveClient
 
-    settings = ServerSettings(bind=bind, model=model, device=device, out=out, localizations=localizations)
+    settings = ServerSettings(
+        bind=options.server_address(bind), model=model, device=device, out=out, localizations=localizations, keys=keys
+    )
     stop = threading.Event()
 
     def end(_signal: int, _frame: FrameType | None) -> None:
@@ -56,11 +67,12 @@ def serve(
 
     with build_server(settings) as server:
         signal.signal(signal.SIGTERM, end)
+        clients = "this machine may connect" if keys is None else f"encrypted, for the keys in {keys}"
         note(
             f"listening on {server.address}, model {server.engine.model_name} on {server.engine.device}, "
-            f"runs go to {out.absolute()}; Ctrl-C ends"
+            f"runs go to {out.absolute()}; {clients}; Ctrl-C ends"
         )
-        with LiveClient(server.address) as client, StatusLine() as line:
+        with LiveClient(server.own_address, keys=server.own_keys) as client, StatusLine() as line:
             try:
                 while not stop.is_set():
                     server.raise_if_failed()

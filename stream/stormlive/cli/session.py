@@ -15,7 +15,9 @@ from stormlive.cli.terminal import note
 from stormlive.output.manifest import refuse_taken_folder
 from stormlive.server.engine import check_pixel_size
 from stormlive.server.process import ServerProcess, ServerSettings
+from stormlive.viewer.remote import RemoteView
 from stormlive.wire.client import LiveClient
+from stormlive.wire.curve import load_client_keys
 from stormlive.wire.messages import Calibration, run_name_from
 from stormlive_sim.errors import InputError
 
@@ -36,6 +38,8 @@ class Session:
         For a server of this session's own.
     server : str or None
         Address of a running server to use instead.
+    keys : Path or None
+        This client's folder of keys, for that server.
     localizations : Path or None
         The table that a server of this session's own writes.
     window : bool
@@ -47,6 +51,7 @@ class Session:
     model: str
     device: str
     server: str | None = None
+    keys: Path | None = None
     localizations: Path | None = None
     window: bool
 
@@ -69,13 +74,19 @@ def run_session(session: Session, out: Path) -> Outcome:
         acquired is saved all the same, and the message says where.
     """
     refuse_taken_folder(out)
-    with _server(session, out) as address, LiveClient(address) as client:
+    keys = load_client_keys(session.keys)
+    with _server(session, out) as address, LiveClient(address, keys=keys) as client:
         welcome = client.welcome
         if welcome.model_takes_nm:
             check_pixel_size(welcome.model, welcome.model_takes_nm, session.calibration.pixel_size_nm)
-        hook = HookSettings(address=address, calibration=session.calibration, name=run_name_from(out.name))
+        hook = HookSettings(
+            address=address, calibration=session.calibration, name=run_name_from(out.name), keys=session.keys
+        )
         acquisition = AcquisitionProcess(session.acquisition, hook=hook)
-        report = (_show_window if session.window else _follow)(acquisition, client)
+        if session.window:
+            report = _show_window(acquisition, client, RemoteView(client.address, keys=keys))
+        else:
+            report = _follow(acquisition, client)
     return _judge(report, session.calibration)
 
 
@@ -110,9 +121,8 @@ def _follow(acquisition: AcquisitionProcess, client: LiveClient) -> AcquisitionR
         return report
 
 
-def _show_window(acquisition: AcquisitionProcess, client: LiveClient) -> AcquisitionReport:
+def _show_window(acquisition: AcquisitionProcess, client: LiveClient, view: RemoteView) -> AcquisitionReport:
     """Follow the acquisition in a thread, since the window needs the main one; it stays open at the end."""
-    from stormlive.viewer.remote import RemoteView
     from stormlive.viewer.window import run_window
 
     def follow() -> AcquisitionReport:
@@ -123,7 +133,6 @@ def _show_window(acquisition: AcquisitionProcess, client: LiveClient) -> Acquisi
 
     # From the main thread, where the newborn process can be shielded from Ctrl-C.
     acquisition.start()
-    view = RemoteView(client.address)
     with ThreadPoolExecutor(1, "acquisition") as pool:
         following = pool.submit(follow)
         try:

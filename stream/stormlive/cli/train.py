@@ -1,5 +1,6 @@
 """``stormlive train``: a model of your own from a recipe."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,7 @@ from rich.progress import (
 )
 
 from stormlive.cli import options
-from stormlive.cli.terminal import console, note
+from stormlive.cli.terminal import answers, console, note
 from stormlive_sim.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,8 +38,20 @@ _COLUMNS = (
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="Ranges of the simulation, network, steps.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="MODEL.safetensors", help="The weights.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|RECIPE.toml",
+            help="Ranges of the simulation, network, steps: livenet, small, livenet-140nm, finetune, deepstorm2018, or "
+            "a file.",
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="MODEL.safetensors", help="The weights.")
+    ] = None,
+    show: Annotated[
+        bool, typer.Option("--show", help="Print the recipe and end: save it as the start of one of your own.")
+    ] = False,
     device: options.Device = "auto",
     start_from: Annotated[
         str,
@@ -67,25 +80,36 @@ def train(
 
     The weights are written anew at every validation: stop with Ctrl-C whenever they are good enough. Beside them lie
     a report page, MODEL.report.html, and, until the training is complete, its state, MODEL.state: after a kill or a
-    power cut the same command with [bold]--resume[/bold] goes on from there. The recipes of the shipped model and of
-    a fine-tuning are in models/stormlive_models/training/recipes in the source.
+    power cut the same command with [bold]--resume[/bold] goes on from there. For conditions of your own:
+    [bold]stormlive train livenet --show > mine.toml[/bold], change it, and
+    [bold]stormlive train mine.toml -o MINE.safetensors[/bold].
 
     Experimental frames must show single spots, about two per 1000 square pixels, under the conditions of the
     experiment; they are localized classically, and crops of them are summed to dense frames:
-    [bold]stormlive train finetune.toml -o MINE.safetensors --start-from livenet --experimental SPARSE.tif[/bold].
+    [bold]stormlive train finetune -o MINE.safetensors --start-from livenet --experimental SPARSE.tif[/bold].
     """
     from stormlive.server.engine import select_device
     from stormlive_models.training.loop import train as run_training
     from stormlive_models.training.original import train_original
-    from stormlive_models.training.recipe import read_recipe
+    from stormlive_models.training.recipe import find_recipe, read_recipe
     from stormlive_models.training.report import report_path
     from stormlive_models.training.source import TrainingData
     from stormlive_models.training.state import state_path
     from stormlive_models.zoo import find_model
 
-    settings = read_recipe(recipe)
+    path = find_recipe(recipe)
+    settings = read_recipe(path)
+    if show:
+        answers.print(path.read_text(encoding="utf-8"), end="", markup=False, highlight=False, soft_wrap=True)
+        return
+    if output is None:
+        raise InputError("the weights need a file: give --output MODEL.safetensors")
     options.check_can_write(output)
     begin = find_model(start_from) if start_from else None
+    if begin is not None and begin.resolve() == output.resolve():
+        raise InputError(
+            f"the training would replace {output}, which it starts from, and could not be resumed; give -o another name"
+        )
     where = select_device(device)
     source = TrainingData()
     if experimental is not None:
@@ -121,7 +145,8 @@ class _Display:
     def __call__(self, step: "Step") -> None:
         self._steps += 1
         share = max(0.02, 1 / self._steps)
-        self._loss += share * (step.loss - self._loss)
+        # Begun anew after a loss that is not finite: it changes no weights, but would be in the mean for ever.
+        self._loss = self._loss + share * (step.loss - self._loss) if math.isfinite(self._loss) else step.loss
         self._data_s += share * (step.data_s - self._data_s)
         self._network_s += share * (step.network_s - self._network_s)
         now = f"loss {self._loss:.3f}"

@@ -6,17 +6,18 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
+from uuid import UUID
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from stormlive.output import RUN_FILE
 from stormlive.output.ome_tiff import write_image
 from stormlive.output.preview import write_preview
 from stormlive_sim.atomic import whole_file
 from stormlive_sim.errors import InputError
 
-RUN_FILE = "run.json"
 _SUPERRES_FILE = "superres.ome.tif"
 _WIDEFIELD_FILE = "widefield.ome.tif"
 _PREVIEW_FILE = "preview.png"
@@ -67,6 +68,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """All of run.json. Numbers that could not be determined are null, never NaN."""
 
     format: Literal["stormlive-run-1"] = "stormlive-run-1"
+    run: UUID | None = None
+    """The run's identity on the server that took it; None for what had no server."""
     summary: str
     """One sentence for a person."""
     exit_status: str
@@ -116,6 +119,7 @@ def write_run(
     started_at: datetime,
     exit_status: str,
     summary: str,
+    run: UUID | None = None,
     extra_files: Sequence[Path] = (),
 ) -> list[Path]:
     """Write what a run leaves behind into `folder`, and return the paths.
@@ -145,6 +149,7 @@ def write_run(
     write_preview(preview_path, canvas, pixel_size_nm)
     paths = [superres_path, widefield_path, preview_path, *extra_files]
     record = RunRecord(
+        run=run,
         summary=summary,
         exit_status=exit_status,
         started_at=started_at,

@@ -7,6 +7,7 @@ rows are appended behind it, and then the places of the header that tell how man
 is that of the last complete append.
 """
 
+import os
 from pathlib import Path
 from struct import Struct
 
@@ -14,7 +15,7 @@ import h5py
 import numpy as np
 
 import stormlive
-from stormlive.output.tables import Rows, append_whole, table_files
+from stormlive.output.tables import Mark, Rows, append_whole, reopen, table_files
 
 _LOCS = np.dtype(
     [
@@ -42,14 +43,20 @@ class PicassoTable:
     standard deviations.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, int], pixel_size_nm: float) -> None:
+    def __init__(self, path: Path, shape: tuple[int, int], pixel_size_nm: float, mark: Mark | None = None) -> None:
         self._shape = shape
         self._pixel_size_nm = float(pixel_size_nm)
         self._header = _Header()
         self._n = self._n_frames = 0
+        _, info = table_files(path)
+        if mark is not None:
+            self._file, self._n = reopen(path, mark["bytes"]), mark["rows"]
+            self._write_header()
+            self._info = reopen(info, 0)
+            self._tell(mark["frames"])
+            return
         self._file = path.open("xb", buffering=0)
         append_whole(self._file, self._header.of(0))
-        _, info = table_files(path)
         self._info = info.open("xb", buffering=0)
         self._tell(0)
 
@@ -64,9 +71,21 @@ class PicassoTable:
         locs["photons"], locs["probability"] = rows["photons"], rows["probability"]
         append_whole(self._file, locs.tobytes())
         self._n += len(locs)
+        self._write_header()
+        self._tell(int(rows["frame"].max()) + 1)
+
+    def mark(self) -> dict[str, int]:
+        """Return how far the file has been written."""
+        n_bytes = len(self._header.of(self._n)) + self._n * _LOCS.itemsize
+        return {"rows": self._n, "bytes": n_bytes, "frames": self._n_frames}
+
+    def sync(self) -> None:
+        """Have on disk what was written."""
+        os.fsync(self._file.fileno())
+
+    def _write_header(self) -> None:
         self._file.seek(0)
         self._file.write(self._header.of(self._n))
-        self._tell(int(rows["frame"].max()) + 1)
 
     def close(self, n_frames: int) -> None:
         """Close the file and tell the YAML file the number of frames."""

@@ -7,6 +7,7 @@ so in the CSV both are 0, and the HDF5 file is without.
 """
 
 import os
+from collections.abc import Callable, Mapping
 from io import FileIO
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -31,6 +32,12 @@ LOCALIZATION = np.dtype(
 
 Rows: TypeAlias = NDArray[np.void]
 """(N,) of `LOCALIZATION`."""
+
+Sink: TypeAlias = Callable[[Rows], None]
+"""Takes localizations, and owns them."""
+
+Mark: TypeAlias = Mapping[str, int]
+"""How far a table had been written, for `open_table`."""
 
 SUFFIXES = (".csv", ".hdf5")
 
@@ -57,6 +64,12 @@ class Table(Protocol):
     def append(self, rows: Rows) -> None:
         """Write rows; on return every reader of the file finds them there."""
 
+    def mark(self) -> dict[str, int]:
+        """Return how far the file has been written."""
+
+    def sync(self) -> None:
+        """Have on disk what was written; from any thread."""
+
     def close(self, n_frames: int) -> None:
         """Close the file, and tell it how many frames the acquisition had."""
 
@@ -77,8 +90,8 @@ def check_new_table(path: Path) -> None:
             raise InputError(f"{file} exists already; choose another name for the localizations or move that one")
 
 
-def open_table(path: Path, *, shape: tuple[int, int], pixel_size_nm: float) -> Table:
-    """Create a table; the suffix decides which.
+def open_table(path: Path, *, shape: tuple[int, int], pixel_size_nm: float, mark: Mark | None = None) -> Table:
+    """Create a table, or go on with one; the suffix decides which.
 
     Parameters
     ----------
@@ -88,20 +101,23 @@ def open_table(path: Path, *, shape: tuple[int, int], pixel_size_nm: float) -> T
         (Y, X) of the camera's frames, in pixels.
     pixel_size_nm : float
         Camera pixel in the sample.
+    mark : Mark or None
+        Go on with a table from where it had been written to then; what was written since is cut off.
 
     Raises
     ------
     InputError
-        When the suffix is another one, the file exists or cannot be created.
+        When the suffix is another one, the file exists or cannot be created, or is shorter than at `mark`.
     """
-    check_new_table(path)
+    if mark is None:
+        check_new_table(path)
     try:
         if path.suffix == ".csv":
-            return CsvTable(path)
+            return CsvTable(path, mark)
         # h5py costs memory and a moment, and the CSV does without.
         from stormlive.output.picasso import PicassoTable
 
-        return PicassoTable(path, shape, pixel_size_nm)
+        return PicassoTable(path, shape, pixel_size_nm, mark)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"cannot create {path}: {reason}; choose another place for the localizations") from error
@@ -115,7 +131,10 @@ class CsvTable:
     ``uncertainty_xy`` is the root mean square of the uncertainties in x and y.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mark: Mark | None = None) -> None:
+        if mark is not None:
+            self._file, self._n = reopen(path, mark["bytes"]), mark["rows"]
+            return
         self._file = path.open("xb", buffering=0)
         header = ",".join(f'"{name}"' for name, _ in _CSV_COLUMNS) + "\n"
         append_whole(self._file, header.encode())
@@ -145,6 +164,14 @@ class CsvTable:
             append_whole(self._file, text.encode())
             self._n += len(part)
 
+    def mark(self) -> dict[str, int]:
+        """Return how far the file has been written."""
+        return {"rows": self._n, "bytes": self._file.tell()}
+
+    def sync(self) -> None:
+        """Have on disk what was written."""
+        os.fsync(self._file.fileno())
+
     def close(self, n_frames: int) -> None:
         """Close the file; it has no place for the number of frames."""
         self._file.close()
@@ -153,6 +180,17 @@ class CsvTable:
 def table_files(path: Path) -> list[Path]:
     """Return the files of the table at `path`, itself first."""
     return [path] if path.suffix == ".csv" else [path, path.with_suffix(".yaml")]
+
+
+def reopen(path: Path, n_bytes: int) -> FileIO:
+    """Open a file that was written before, and cut it off after `n_bytes`."""
+    file = path.open("r+b", buffering=0)
+    if file.seek(0, os.SEEK_END) < n_bytes:
+        file.close()
+        raise InputError(f"{path} has fewer than the {n_bytes} bytes that had been written to it")
+    file.truncate(n_bytes)
+    file.seek(n_bytes)
+    return file
 
 
 def append_whole(file: FileIO, data: bytes) -> None:

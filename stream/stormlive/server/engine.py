@@ -1,14 +1,15 @@
 """The engine: frames in, super-resolved canvas out. The live server and `stormlive reconstruct` both use this one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from stormlive.output.tables import LOCALIZATION, Rows
-from stormlive.server.protocols import Sink
+from stormlive.output.tables import LOCALIZATION, Rows, Sink
+from stormlive.server.memory import available_bytes
 from stormlive.wire.messages import Calibration
 from stormlive_models.binning import sum_2x2
 from stormlive_models.checkpoint import ModelCard
@@ -166,15 +167,22 @@ class Reconstruction:
         height, width = shape
         rows, columns = -(-height // binning), -(-width // binning)
         self._computed_pixels = rows * columns * model.network.pixels_per_pixel
+        n_bytes = 4 * rows * columns * model.card.upsampling**2
+        # Checkpoints and files are made of a copy in the machine's own memory.
+        wanted = {self._device: n_bytes, torch.device("cpu"): n_bytes * (2 if self._device.type == "cpu" else 1)}
+        too_small = InputError(
+            f"a canvas for {width}x{height} pixels needs {n_bytes / 1e9:.1f} GB on {self._device} and as much again "
+            "for its files, and there is less free; choose a smaller camera ROI or another --device"
+        )
+        for place, needed in wanted.items():
+            there = available_bytes(place)
+            if there is not None and needed > there:
+                raise too_small
         try:
             # Of whole pixels of the network; the canvas is the part of it that lies in the camera's frame.
             self._grid = torch.zeros(rows * model.card.upsampling, columns * model.card.upsampling, device=device)
         except RuntimeError as error:
-            gigabytes = height * width * self.upsampling**2 * 4 / 1e9
-            raise InputError(
-                f"a canvas for {width}x{height} pixels needs {gigabytes:.1f} GB on {self._device}, which it does not "
-                "have; choose a smaller camera ROI or another --device"
-            ) from error
+            raise too_small from error
         self._canvas = self._grid[: height * self.upsampling, : width * self.upsampling]
         # A sum of 100,000 frames in float32 would lose the last photons of each.
         self._sum = torch.zeros(shape, dtype=torch.float64, device=self._device)
@@ -209,11 +217,17 @@ class Reconstruction:
                 self.model.network.add_increment(seen, self._grid)
             else:
                 network = localizing_network(self.model)
-                sink(_rows(add_and_localize(network, seen, self._grid, pixel_nm), first))
+                rows = _rows(add_and_localize(network, seen, self._grid, pixel_nm), first)
+                sink(rows[self._inside(rows)])
             self._sum += photons.sum(0, dtype=torch.float64)
             self._last = photons[-1].clone()
             self.n_frames += n
             first += n
+
+    def _inside(self, rows: Rows) -> NDArray[np.bool_]:
+        """Return which rows lie before the camera's last edges, beyond which a repeated row or column may show some."""
+        height, width = (side * self._calibration.pixel_size_nm for side in self._sum.shape)
+        return (rows["x_nm"] < width) & (rows["y_nm"] < height)
 
     def _photons(self, frames: NDArray[np.generic]) -> torch.Tensor:
         """Return photons = (ADU - baseline) x photons per ADU: the one place where this happens."""
@@ -247,6 +261,32 @@ class Reconstruction:
     def last(self) -> NDArray[np.float32]:
         """Return the newest frame, float32 (Y, X), in photons."""
         return self._last.cpu().numpy()
+
+    @property
+    def fingerprint(self) -> str:
+        """Weights and binning: what decides the canvas of given frames."""
+        return f"{self.model.card.name} {self.model.sha256} {self.binning}"
+
+    def snapshot(self) -> dict[str, NDArray[Any]]:
+        """Return copies of all that depends on the frames so far."""
+        counts = np.array([self.n_frames, self.repaired_pixels], np.int64)
+        tensors = {"grid": self._grid, "sum": self._sum, "last": self._last}
+        return {"counts": counts, **{name: np.array(tensor.cpu().numpy()) for name, tensor in tensors.items()}}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from a snapshot.
+
+        Raises
+        ------
+        InputError
+            When it is not one of such a canvas.
+        """
+        for name, tensor in (("grid", self._grid), ("sum", self._sum), ("last", self._last)):
+            array = arrays.get(name)
+            if array is None or array.shape != tuple(tensor.shape):
+                raise InputError(f"expected {name} of {tuple(tensor.shape)} in a checkpoint, got {array!r:.80}")
+            tensor.copy_(torch.from_numpy(array))
+        self.n_frames, self.repaired_pixels = map(int, arrays["counts"])
 
 
 def _rows(found: Localizations, first_frame: int) -> Rows:

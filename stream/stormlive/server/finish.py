@@ -3,12 +3,13 @@
 from pathlib import Path
 from uuid import UUID
 
-from stormlive.output.manifest import RUN_FILE, CameraRecord, ModelRecord, prepare_folder, write_run
-from stormlive.output.tables import check_table_name, open_table, table_files
+from stormlive.output.manifest import CameraRecord, ModelRecord, prepare_folder, write_run
+from stormlive.output.tables import Mark, check_table_name, open_table, table_files
 from stormlive.server import protocols
 from stormlive.server.engine import Engine, Reconstruction
 from stormlive.server.protocols import FinishedRun
 from stormlive.server.run_table import RunTable
+from stormlive.server.shelf import Shelf
 from stormlive.wire.messages import Start
 from stormlive_sim.errors import InputError
 
@@ -43,20 +44,21 @@ class RunWriter:
                     f"such as {localizations.name}, got {localizations}; --out says where the folders go"
                 )
         self._engine = engine
-        self._out = out
-        self._folder_per_run = folder_per_run
+        self.shelf = Shelf(
+            out, folder_per_run=folder_per_run, files=[] if localizations is None else [str(localizations)]
+        )
         self._localizations = localizations
-        self._begun: dict[UUID, tuple[Path, list[Path]]] = {}
+        self._tables: dict[UUID, list[Path]] = {}
 
-    def open_table(self, start: Start) -> RunTable | None:
-        """Create the folder and the table of a run that starts, if there is to be one."""
+    def open_table(self, start: Start, mark: Mark | None = None) -> RunTable | None:
+        """Create the folder and the table of a run that starts, if there is to be one, or go on with it at `mark`."""
         if self._localizations is None:
             return None
-        folder = self._folder(start.name)
+        folder = self.shelf.folder(start)
         prepare_folder(folder)
         path = folder / self._localizations
-        table = open_table(path, shape=start.shape, pixel_size_nm=start.calibration.pixel_size_nm)
-        self._begun[start.run] = folder, table_files(path)
+        table = open_table(path, shape=start.shape, pixel_size_nm=start.calibration.pixel_size_nm, mark=mark)
+        self._tables[start.run] = table_files(path)
         return RunTable(table)
 
     def __call__(self, run: FinishedRun, reconstruction: protocols.Reconstruction) -> str:
@@ -64,8 +66,7 @@ class RunWriter:
         if not isinstance(reconstruction, Reconstruction):
             raise TypeError(f"expected this engine's Reconstruction, got {type(reconstruction).__name__}")
         start, card = run.start, reconstruction.model.card
-        begun = self._begun.pop(start.run, None)
-        folder, tables = (self._folder(start.name), []) if begun is None else begun
+        folder, tables = self.shelf.folder(start), self._tables.pop(start.run, [])
         write_run(
             folder,
             canvas=reconstruction.canvas(),
@@ -90,9 +91,14 @@ class RunWriter:
                 },
             ),
             device=self._engine.device,
-            frames={**run.ledger.as_dict(), "repaired_pixels": reconstruction.repaired_pixels},
+            run=start.run,
+            frames={
+                **run.ledger.as_dict(),
+                "repaired_pixels": reconstruction.repaired_pixels,
+                "notices": list(run.notices),
+            },
             timings_s={
-                "duration": (run.ended_at - run.started_at).total_seconds(),
+                "duration": run.duration_s,
                 "frames_per_s": run.frames_per_s,
             },
             latency_ms={"p50": run.latency_p50_ms, "p99": run.latency_p99_ms},
@@ -102,17 +108,6 @@ class RunWriter:
             extra_files=_inside(folder, tables),
         )
         return str(folder)
-
-    def _folder(self, name: str) -> Path:
-        """Return the folder of a run; of several, one in which no run lies yet: name, name-2, name-3."""
-        if not self._folder_per_run:
-            return self._out
-        folder, number = self._out / name, 1
-        # A table without a record is that of a run that goes on, or of a server that was killed.
-        while any((folder / file).exists() for file in (RUN_FILE, self._localizations or RUN_FILE)):
-            number += 1
-            folder = self._out / f"{name}-{number}"
-        return folder
 
 
 def _inside(folder: Path, files: list[Path]) -> list[Path]:

@@ -3,20 +3,35 @@
 import threading
 import time
 from collections import deque
-from uuid import uuid4
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+from uuid import UUID, uuid4
 
 import zmq
 
+from stormlive.server.auth import Authenticator
+from stormlive.server.doorman import Doorman, doormen
 from stormlive.server.limits import Limits
 from stormlive.server.protocols import Engine
 from stormlive.server.reception import Reception
+from stormlive.server.run import Run
 from stormlive.server.runs import Runs
 from stormlive.server.status import idle_status, run_status
 from stormlive.server.worker import Outgoing
 from stormlive.wire import messages
 from stormlive.wire.codec import Buffer, ProtocolError, encode, unpack
-from stormlive.wire.messages import PROTOCOL, Welcome, one_line
-from stormlive.wire.transport import Waker, bind_publisher, bind_router, endpoint, port_of, receive, send
+from stormlive.wire.curve import ServerKeys
+from stormlive.wire.messages import MAX_SPANS, PROTOCOL, Message, Welcome, one_line
+from stormlive.wire.transport import (
+    Waker,
+    bind_publisher,
+    bind_router,
+    endpoint,
+    neighbour_address,
+    port_of,
+    receive,
+    send,
+)
 from stormlive_sim.errors import InputError
 
 STATUS_S = 0.2
@@ -26,34 +41,42 @@ _BURST = 256
 _VIEW_QUEUE = 4
 # When the server stops: how long senders have to read their FINAL and hang up.
 _FAREWELL_S = 1.0
-_ANY_PORT = "tcp://127.0.0.1:*"
+
+
+Take: TypeAlias = Callable[[bytes, Sequence[Buffer], float], Message | None]
 
 
 class Front:
     """Binds when it is made; `serve` runs in the IO thread until `stop`; any thread may `post`."""
 
-    def __init__(self, runs: Runs, engine: Engine, bind: str, limits: Limits) -> None:
+    def __init__(self, runs: Runs, engine: Engine, bind: str, limits: Limits, keys: ServerKeys | None = None) -> None:
         self._runs = runs
         self._engine = engine
         self._limits = limits
         self._epoch = uuid4().hex
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
-            self._data = bind_router(self._context, bind, max_part_bytes=limits.max_frame_bytes)
-            self._views = bind_router(self._context, _ANY_PORT, max_part_bytes=0, send_queue=_VIEW_QUEUE)
-            self._status = bind_publisher(self._context, _ANY_PORT)
+            # Before the sockets: without an answer to their question they take nobody.
+            self._authenticator = None if keys is None else Authenticator(self._context, keys.allowed)
+            self._data = bind_router(self._context, bind, max_part_bytes=limits.max_frame_bytes, keys=keys)
+            data = endpoint(self._data)
+            self._views = bind_router(
+                self._context, neighbour_address(data, 1), max_part_bytes=0, send_queue=_VIEW_QUEUE, keys=keys
+            )
+            self._status = bind_publisher(self._context, neighbour_address(data, 2), keys=keys)
         except InputError:
             self._context.destroy(linger=0)
             raise
         self.address = endpoint(self._data)
         self.view_address = endpoint(self._views)
         self.status_address = endpoint(self._status)
+        self._doormen = doormen(limits, self._data, self._views, self._status)
         self._waker = Waker()
         self._stop = threading.Event()
         # At most one CREDIT per batch, one answer per viewer and one FINAL per run, sent within milliseconds.
         self._outgoing: deque[Outgoing] = deque()
         self._told_final: dict[bytes, float] = {}
-        self._reception = Reception(runs, self._welcome, time.perf_counter_ns, limits)
+        self._reception = Reception(runs, self._welcome, time.perf_counter_ns, limits, self._doormen[0].client)
 
     def post(self, outgoing: Outgoing) -> None:
         """Have a message sent; never blocks."""
@@ -70,12 +93,20 @@ class Front:
         poller = zmq.Poller()
         for readable in (self._data, self._views, self._waker):
             poller.register(readable, zmq.POLLIN)
+        if self._authenticator is not None:
+            poller.register(self._authenticator.socket, zmq.POLLIN)
+        for doorman in self._doormen:
+            poller.register(doorman.events, zmq.POLLIN)
         pause_s = min(STATUS_S, self._limits.heartbeat_s / 4)
         next_tick = time.monotonic()
         try:
             while not self._stop.is_set():
                 poller.poll(int(1000 * pause_s))
                 self._waker.drain()
+                if self._authenticator is not None:
+                    self._authenticator.answer()
+                for doorman in self._doormen:
+                    doorman.take_events(time.monotonic())
                 self._take_data()
                 self._take_views()
                 self._send_outgoing()
@@ -87,9 +118,15 @@ class Front:
             self._see_off()
         finally:
             self._waker.close()
+            for doorman in self._doormen:
+                doorman.close()
             self._context.destroy(linger=0)
 
-    def _welcome(self) -> Welcome:
+    def expect(self, run: Run) -> None:
+        """Wait for the sender of a run that was interrupted; before `serve`."""
+        self._reception.expect(run, time.monotonic())
+
+    def _welcome(self, run: UUID | None) -> Welcome:
         return Welcome(
             version=PROTOCOL,
             epoch=self._epoch,
@@ -102,6 +139,7 @@ class Front:
             model_takes_nm=self._engine.camera_pixels_nm,
             view_port=port_of(self.view_address),
             status_port=port_of(self.status_address),
+            have=tuple(self._runs.have(run))[:MAX_SPANS],
         )
 
     def _take_data(self) -> None:
@@ -111,21 +149,33 @@ class Front:
             if parts is None:
                 return
             peer = bytes(parts[0])
-            answer = self._reception.take(peer, parts[1:], now)
+            answer = self._at_door(self._doormen[0], peer, parts[1:], now, self._reception.take)
             if answer is not None:
                 send(self._data, [peer, encode(answer)])
 
     def _take_views(self) -> None:
+        now = time.monotonic()
         for _ in range(_BURST):
             parts = receive(self._views, routed=True)
             if parts is None:
                 return
             peer = bytes(parts[0])
-            answer = self._queue_view(peer, parts[1:])
+            answer = self._at_door(self._doormen[1], peer, parts[1:], now, self._queue_view)
             if answer is not None:
                 send(self._views, [peer, encode(answer)])
 
-    def _queue_view(self, peer: bytes, parts: list[memoryview]) -> messages.Error | None:
+    @staticmethod
+    def _at_door(doorman: Doorman, peer: bytes, parts: list[memoryview], now: float, take: Take) -> Message | None:
+        """Return the answer to a message, if it is one that its sender may send now."""
+        surplus = doorman.admit(peer, parts, now)
+        if surplus is not None:
+            return messages.Error(code="rate", fatal=False, message=surplus) if surplus else None
+        answer = take(peer, parts, now)
+        if isinstance(answer, messages.Error):
+            doorman.blame(peer, now)
+        return answer
+
+    def _queue_view(self, peer: bytes, parts: Sequence[Buffer], _now: float) -> Message | None:
         try:
             message, _ = unpack(parts)
             if not isinstance(message, messages.View):
@@ -153,6 +203,8 @@ class Front:
             send(self._views if out.channel == "view" else self._data, parts)
 
     def _tick(self, now: float) -> None:
+        for doorman in self._doormen:
+            doorman.tick(now)
         self._reception.tick(now)
         self._told_final = {peer: at for peer, at in self._told_final.items() if now - at < _FAREWELL_S}
         silent = self._reception.silent(now)

@@ -1,38 +1,45 @@
 """The account of a run's frames: each is in the picture once, or missing for one reason."""
 
+from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 from stormlive.ranges import Ranges, account_sentence, reason_key
-from stormlive.wire.messages import one_line
+from stormlive.wire.messages import MAX_FINAL_SPANS, Final, one_line
 
 
 class Ledger:
     """Which frames of a run are in the picture, and why the others are not.
 
-    The first word about a frame counts; what comes later about the same frame is refused.
+    A frame is live, replayed or missing for one reason. In the picture it stays; a missing one that comes after
+    all is replayed. Of several reasons the first counts.
     """
 
     def __init__(self) -> None:
         self.live = Ranges()
+        self.replayed = Ranges()
         self.missing: dict[str, Ranges] = {}
         self.refused_duplicates = 0
         self._total = 0
 
     def __contains__(self, seq: int) -> bool:
-        return seq in self.live or any(seq in ranges for ranges in self.missing.values())
+        return seq in self.live or seq in self.replayed
 
-    def add_live(self, seq: int) -> bool:
-        """Record a frame that is in the picture; False, and nothing recorded, when it was known already."""
+    def add(self, seq: int, *, replay: bool = False) -> bool:
+        """Record a frame that is in the picture; False, and nothing recorded, when it was there already."""
         if seq in self:
             self.refused_duplicates += 1
             return False
-        self.live.add(seq)
+        for ranges in self.missing.values():
+            if ranges.discard(seq):
+                replay = True
+        (self.replayed if replay else self.live).add(seq)
         self._total = max(self._total, seq + 1)
         return True
 
     def add_missing(self, ranges: Ranges, reason: str) -> None:
         """Record frames that will not be in the picture, as far as they are not known already."""
-        for known in (self.live, *self.missing.values()):
+        for known in (self.live, self.replayed, *self.missing.values()):
             ranges = ranges.subtract(known)
         if not ranges:
             return
@@ -43,34 +50,72 @@ class Ledger:
     def close(self, n: int) -> None:
         """Account for all of the run's `n` frames: those never heard of were not received."""
         self._total = max(self._total, n)
-        known = Ranges(self.live)
-        for ranges in self.missing.values():
-            known.merge(ranges)
-        self.add_missing(known.complement(self._total), "not received")
+        self.add_missing(self.in_picture().complement(self._total), "not received")
+        self.missing = {reason: ranges for reason, ranges in self.missing.items() if ranges}
+
+    def in_picture(self) -> Ranges:
+        """Return the frames that are in the picture."""
+        return self.live.union(self.replayed)
 
     @property
     def total(self) -> int:
         """The number of frames of the run, as far as it is known."""
         return self._total
 
-    def live_count(self) -> int:
+    def picture_count(self) -> int:
         """Return the number of frames in the picture."""
-        return self.live.count()
+        return self.live.count() + self.replayed.count()
 
     def missing_counts(self) -> dict[str, int]:
         """Return the number of missing frames by reason."""
-        return {reason: ranges.count() for reason, ranges in self.missing.items()}
+        return {reason: ranges.count() for reason, ranges in self.missing.items() if ranges}
+
+    def gaps(self) -> int:
+        """Return the number of ranges that are missing."""
+        return sum(len(ranges.to_list()) for ranges in self.missing.values())
 
     def sentence(self) -> str:
         """Return the account as one sentence."""
-        return account_sentence(self._total, self.live, self.missing)
+        return account_sentence(self._total, self.live, self.replayed, self.missing)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the account for a JSON file; ranges are ``[first, last]``, both included."""
         return {
             "frames": self._total,
             "live": [list(span) for span in self.live],
-            "missing": {reason: [list(span) for span in ranges] for reason, ranges in self.missing.items()},
+            "replayed": [list(span) for span in self.replayed],
+            "missing": {reason: [list(span) for span in ranges] for reason, ranges in self.missing.items() if ranges},
             "refused_duplicates": self.refused_duplicates,
             "sentence": self.sentence(),
         }
+
+    def final(self, run: UUID, exit_status: str, folder: object | None, error: str | None = None) -> Final:
+        """Return the last word on a run with this account."""
+        return Final(
+            run=run,
+            frames=self._total,
+            live=self.live.count(),
+            replayed=self.replayed.count(),
+            missing=self.missing_counts(),
+            exit_status=one_line(exit_status),
+            sentence=one_line(self.sentence(), 1000),
+            folder=None if folder is None else one_line(folder, 1000),
+            error=error,
+            live_ranges=_if_few(self.live),
+            replayed_ranges=_if_few(self.replayed),
+        )
+
+    @classmethod
+    def from_dict(cls, account: Mapping[str, Any]) -> "Ledger":
+        """Return the ledger that wrote itself down with `as_dict`."""
+        ledger = cls()
+        ledger.live, ledger.replayed = Ranges(account["live"]), Ranges(account["replayed"])
+        ledger.missing = {reason: Ranges(spans) for reason, spans in account["missing"].items()}
+        ledger.refused_duplicates = int(account["refused_duplicates"])
+        ledger._total = int(account["frames"])
+        return ledger
+
+
+def _if_few(ranges: Ranges) -> tuple[tuple[int, int], ...]:
+    spans = tuple(ranges)
+    return spans if len(spans) <= MAX_FINAL_SPANS else ()

@@ -7,6 +7,22 @@ from stormlive_sim.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
+class Client:
+    """Who is at the other end of a connection.
+
+    Attributes
+    ----------
+    address
+        Of its machine; empty when it is not known.
+    user
+        Its public key; empty for a server without keys.
+    """
+
+    address: str = ""
+    user: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Limits:
     """The numbers of `Server`, checked."""
 
@@ -24,9 +40,14 @@ class Limits:
             raise InputError(
                 f"max_frame_bytes must be from 1 to credit_bytes ({self.credit_bytes}), got {self.max_frame_bytes}"
             )
-        if not 1 <= self.max_batch <= MAX_SPANS:
-            raise InputError(f"max_batch must be from 1 to {MAX_SPANS}, got {self.max_batch}")
+        if not 1 <= self.max_batch <= MAX_SPANS // 2:
+            raise InputError(f"max_batch must be from 1 to {MAX_SPANS // 2}, got {self.max_batch}")
         if not 0.01 <= self.heartbeat_s <= 60:
             raise InputError(f"heartbeat_s must be from 0.01 to 60, got {self.heartbeat_s}")
         if self.grace_s < 0:
             raise InputError(f"grace_s must not be negative, got {self.grace_s}")
+
+    def sessions_of(self, address: str) -> int:
+        """Return how many senders one address may have: on loopback all, elsewhere half of them."""
+        loopback = address.startswith("127.") or not address
+        return self.max_sessions if loopback else max(1, self.max_sessions // 2)

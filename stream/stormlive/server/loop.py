@@ -9,11 +9,14 @@ from typing import Self
 
 from stormlive.server.front import Front
 from stormlive.server.limits import Limits
-from stormlive.server.protocols import Engine, Finish
+from stormlive.server.protocols import Engine, Finish, OpenTable, no_table
+from stormlive.server.recovery import recover
 from stormlive.server.runs import Runs
-from stormlive.server.worker import OpenTable, Worker
+from stormlive.server.shelf import Shelf
+from stormlive.server.worker import CHECKPOINT_S, Worker
+from stormlive.wire.curve import ClientKeys, KeyPair, ServerKeys
 from stormlive.wire.messages import one_line
-from stormlive.wire.transport import DEFAULT_ADDRESS
+from stormlive.wire.transport import DEFAULT_ADDRESS, reachable_address
 
 _log = logging.getLogger(__name__)
 
@@ -26,12 +29,17 @@ class Server:
     engine
         Makes the canvases.
     finish
-        Called in the engine thread when a run ends; writes its files and returns their folder.
+        Called in the scribe's thread when a run ends; writes its files and returns their folder.
     open_table
-        Called in the engine thread when a run starts; returns the table that takes its localizations, or None.
+        Called in the engine thread when a run starts, or with a mark when it is taken up again; returns the table that
+        takes its localizations, or None.
+    shelf
+        Where runs keep checkpoints, every `checkpoint_s` seconds, and where interrupted ones are found; None keeps
+        none.
     bind
-        Loopback address of the data port; port ``*`` or 0 takes a free one. Views and status get free ports,
-        which WELCOME tells.
+        Address of the data port, loopback unless there are `keys`; port ``*`` or 0 takes a free one. WELCOME tells the
+        ports of views and status: free ones on loopback, elsewhere the next two, so that a firewall can let them
+        through.
     max_sessions
         Senders, and open runs, at a time.
     credit_bytes
@@ -42,11 +50,15 @@ class Server:
         Most frames that the engine gets at once.
     heartbeat_s, grace_s
         Senders ping every `heartbeat_s`; after three missed ones and `grace_s` more the run is ended.
+    keys
+        Encrypt everything, and let in only the clients that they allow.
 
     Attributes
     ----------
     address, view_address, status_address
         Where the server listens; empty before `start`.
+    own_address, own_keys
+        With which this process itself can look at the server.
     """
 
     def __init__(
@@ -54,7 +66,9 @@ class Server:
         engine: Engine,
         *,
         finish: Finish,
-        open_table: OpenTable = lambda _: None,
+        open_table: OpenTable = no_table,
+        shelf: Shelf | None = None,
+        checkpoint_s: float = CHECKPOINT_S,
         bind: str = DEFAULT_ADDRESS,
         max_sessions: int = 8,
         credit_bytes: int = 64 * 2**20,
@@ -62,10 +76,13 @@ class Server:
         max_batch: int = 64,
         heartbeat_s: float = 1.0,
         grace_s: float = 15.0,
+        keys: ServerKeys | None = None,
     ) -> None:
         self.engine = engine
         self._finish = finish
         self._open_table = open_table
+        self._shelf = shelf
+        self._checkpoint_s = checkpoint_s
         self._bind = bind
         self._limits = Limits(
             max_sessions=max_sessions,
@@ -78,30 +95,48 @@ class Server:
         self._runs = Runs(max_open=max_sessions, max_batch=max_batch)
         self._front: Front | None = None
         self._failure: Exception | None = None
-        self.address = self.view_address = self.status_address = ""
+        self.address = self.view_address = self.status_address = self.own_address = ""
+        self.own_keys: ClientKeys | None = None
+        self._keys = keys
+        if keys is not None:
+            own = KeyPair.make()
+            self.own_keys = ClientKeys(own=own, server=keys.own.public)
+            self._keys = ServerKeys(own=keys.own, allowed=keys.allowed | {own.public})
 
     def start(self) -> Self:
         """Bind and start; when it returns, clients can connect. InputError when the port is in use."""
         if self._front is not None:
             return self
-        front = Front(self._runs, self.engine, self._bind, self._limits)
-        worker = Worker(self._runs, self.engine, self._finish, front.post, self._open_table)
+        front = Front(self._runs, self.engine, self._bind, self._limits, self._keys)
+        worker = Worker(
+            self._runs, self.engine, self._finish, front.post, self._open_table, self._shelf, self._checkpoint_s
+        )
+        if self._shelf is not None:
+            for run in recover(self._shelf, self.engine, self._open_table, self._limits.max_sessions):
+                self._runs.adopt(run)
+                front.expect(run)
         self.address = front.address
         self.view_address = front.view_address
         self.status_address = front.status_address
+        self.own_address = reachable_address(front.address)
         self._front = front
         self._engine_thread = self._thread("engine", worker.work)
         self._io_thread = self._thread("io", front.serve)
+        self._scribe = worker.scribe
+        self._scribe_thread = self._thread("scribe", worker.scribe.work)
+        self._scribe_thread.start()
         self._engine_thread.start()
         self._io_thread.start()
         return self
 
     def stop(self) -> None:
-        """Work off what has arrived, close every run so that nothing is lost, and end both threads."""
+        """Work off what has arrived, close every run so that nothing is lost, and end all threads."""
         if self._front is None:
             return
         self._runs.stop("server stopped")
         self._engine_thread.join()
+        self._scribe.stop()
+        self._scribe_thread.join()
         self._front.stop()
         self._io_thread.join()
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from stormlive.wire.curve import ServerKeys
+from stormlive.wire.transport import bind_address
 from stormlive_sim.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ class ServerSettings:
         See `RunWriter`.
     localizations : Path or None
         See `RunWriter`.
+    keys : Path or None
+        The server's folder of keys, as `ServerKeys.load` has it.
     """
 
     bind: str
@@ -43,6 +47,7 @@ class ServerSettings:
     out: Path
     folder_per_run: bool = True
     localizations: Path | None = None
+    keys: Path | None = None
 
 
 class ServerProcess:
@@ -117,8 +122,11 @@ def build_server(settings: ServerSettings) -> "Server":
     Raises
     ------
     InputError
-        When model or device are not to be had.
+        When model, device or keys are not to be had.
     """
+    keys = None if settings.keys is None else ServerKeys.load(settings.keys)
+    bind_address(settings.bind, keys)  # refuses before a model is loaded
+
     import torch
 
     from stormlive.server.engine import Engine
@@ -132,7 +140,9 @@ def build_server(settings: ServerSettings) -> "Server":
     writer = RunWriter(
         engine, settings.out, folder_per_run=settings.folder_per_run, localizations=settings.localizations
     )
-    return Server(engine, bind=settings.bind, finish=writer, open_table=writer.open_table)
+    return Server(
+        engine, bind=settings.bind, finish=writer, open_table=writer.open_table, shelf=writer.shelf, keys=keys
+    )
 
 
 def _run(settings: ServerSettings, pipe: Connection) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from stormlive.ranges import Ranges
-from stormlive.server.limits import Limits
-from stormlive.server.run import Ending, Run
+from stormlive.server.limits import Client, Limits
+from stormlive.server.run import Ending, Reference, Run
 from stormlive.server.runs import Runs
 from stormlive.wire.codec import Buffer, ProtocolError, check_version, frame_of, unpack
 from stormlive.wire.flow import Credit, Silence
@@ -21,6 +21,8 @@ from stormlive.wire.messages import (
     Message,
     Ping,
     Pong,
+    Refer,
+    Report,
     Start,
     Welcome,
     one_line,
@@ -33,7 +35,8 @@ _log = logging.getLogger(__name__)
 class Session:
     """A connected sender: its credit, its last sign of life, and its run once it has started one."""
 
-    def __init__(self, credit_bytes: int, now: float, beat_s: float) -> None:
+    def __init__(self, credit_bytes: int, now: float, beat_s: float, client: Client = Client()) -> None:
+        self.client = client
         self.credit = Credit(credit_bytes)
         self.silence = Silence(now, 3 * beat_s)
         self.run: Run | None = None
@@ -45,18 +48,22 @@ class Reception:
     Parameters
     ----------
     welcome
-        Makes the WELCOME.
+        Makes the WELCOME for a sender of a run.
     clock_ns
         The server's monotonic clock.
+    client_of
+        Tells who a peer is.
     """
 
     def __init__(
         self,
         runs: Runs,
-        welcome: Callable[[], Welcome],
+        welcome: Callable[[UUID | None], Welcome],
         clock_ns: Callable[[], int],
         limits: Limits,
+        client_of: Callable[[bytes], Client] = lambda _: Client(),
     ) -> None:
+        self._client_of = client_of
         self._runs = runs
         self._welcome = welcome
         self._clock_ns = clock_ns
@@ -84,6 +91,12 @@ class Reception:
             _log.exception("a message could not be handled")
             self._cut(peer, f"{type(error).__name__}: {error}")
             return Error(code="internal", fatal=True, message="the server could not handle a message; see its log")
+
+    def expect(self, run: Run, now: float) -> None:
+        """Wait for the sender of a run that was interrupted, as for one that has fallen silent now."""
+        session = Session(0, now, self._limits.heartbeat_s)
+        session.run = run
+        self._replaced.append(session)
 
     def begun_anew(self, peer: bytes, credit: Credit) -> bool:
         """Return whether a peer has said HELLO again since it spent this credit: it has none of it to get back."""
@@ -116,15 +129,17 @@ class Reception:
     def _hello(self, peer: bytes, hello: Hello, now: float) -> Message:
         check_version(hello.version)
         if hello.role == "viewer":
-            return self._welcome()
+            return self._welcome(None)
         known = self._sessions.pop(peer, None)
-        if known is not None:
+        if known is not None and known.run is not None:
             self._replaced.append(known)
-        if len(self._sessions) >= self._limits.max_sessions:
-            text = f"the server is busy: it takes {self._limits.max_sessions} senders at a time"
+        client = self._client_of(peer)
+        same = sum(session.client.address == client.address for session in self._sessions.values())
+        if len(self._sessions) >= self._limits.max_sessions or same >= self._limits.sessions_of(client.address):
+            text = f"the server is busy: it takes {self._limits.sessions_of(client.address)} senders at a time"
             return Error(code="busy", fatal=False, message=text)
-        self._sessions[peer] = Session(self._limits.credit_bytes, now, self._limits.heartbeat_s)
-        return self._welcome()
+        self._sessions[peer] = Session(self._limits.credit_bytes, now, self._limits.heartbeat_s, client)
+        return self._welcome(hello.run)
 
     def _answer(self, peer: bytes, session: Session, message: Message, pixels: Buffer | None) -> Message | None:
         run = session.run
@@ -135,6 +150,8 @@ class Reception:
                 return self._start(peer, session, message)
             case FrameHeader() if run is not None and pixels is not None:
                 self._frame(session, run, message, pixels)
+            case Refer() if run is not None and message.run == run.start.run:
+                self._refer(session, run, message)
             case Drop() if run is not None and message.run == run.start.run:
                 self._runs.drop(run, Ranges(message.ranges), one_line(message.reason))
             case End() if run is not None and message.run == run.start.run:
@@ -150,19 +167,19 @@ class Reception:
         limit = self._limits.max_frame_bytes
         if nbytes > limit:
             raise ProtocolError(f"a frame would have {nbytes} bytes, the server takes {limit}", code="too-large")
-        run = self._runs.start(start, peer, session.credit)
+        run = self._runs.start(start, peer, session.credit, session.client.user)
         if run is None:
             return Error(code="busy", fatal=False, message="the server takes no more runs now")
         if isinstance(run, Final):
             del self._sessions[peer]
             return run
-        if run.start != start:
-            raise ProtocolError("a run that is taken up again must start as it did the first time")
         for other in (*self._sessions.values(), *self._replaced):
             if other.run is run:
                 other.run = None
+        self._replaced = [other for other in self._replaced if other.run is not None]
         session.run = run
-        return None
+        # A run that is still being opened is reported on by the engine's thread.
+        return None if run.state == "opening" else Report(run=start.run, by_dataset=run.dataset is not None)
 
     def _frame(self, session: Session, run: Run, header: FrameHeader, pixels: Buffer) -> None:
         start = run.start
@@ -172,8 +189,19 @@ class Reception:
             raise ProtocolError("more was sent than there was credit for", code="credit")
         self._runs.put(run, frame_of(header, pixels))
 
+    def _refer(self, session: Session, run: Run, message: Refer) -> None:
+        if not session.credit.take(session.credit.cost(0) * len(message.axes)):
+            raise ProtocolError("more was referred to than there was credit for", code="credit")
+        first = message.seq
+        references = [
+            Reference(seq=seq, axes=axes, replay=message.replay) for seq, axes in enumerate(message.axes, first)
+        ]
+        self._runs.refer(run, references)
+
     def _cut(self, peer: bytes, reason: str) -> None:
         session = self._sessions.pop(peer, None)
-        _log.warning("a client was cut off: %s", one_line(reason))
+        # Anybody can send garbage, and would fill the log with it: a client that has said HELLO is worth a warning.
+        level = logging.INFO if session is None else logging.WARNING
+        _log.log(level, "a client was cut off: %s", one_line(reason))
         if session is not None and session.run is not None:
             self._runs.end(session.run, Ending(exit_status=one_line(f"protocol error: {reason}")))

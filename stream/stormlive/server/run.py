@@ -2,22 +2,40 @@
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
 
+from stormlive.ranges import Ranges
+from stormlive.server.checkpoint import Checkpoint
+from stormlive.server.dataset import Dataset
 from stormlive.server.ledger import Ledger
 from stormlive.server.protocols import Reconstruction
 from stormlive.server.run_table import RunTable
 from stormlive.wire.flow import Credit
 from stormlive.wire.frame import Frame
-from stormlive.wire.messages import Final, RunState, Start
+from stormlive.wire.messages import Axes, Final, RunState, Start, one_line
 
 _LATENCY_WINDOW = 1024
 _PACE_WINDOW_S = 2.0
 # A batch should take about this long: viewers and other runs wait for it.
 BATCH_TARGET_S = 0.25
+# How long a sender that answers pings may leave a REPORT unanswered.
+REPORT_PATIENCE_S = 60.0
+# How long a dataset that does not grow any more is searched for frames after END.
+DATASET_PATIENCE_S = 5.0
+_MOST_NOTICES = 20
+
+# A run's course. The sender's END leads through the backfill; every other ending takes what there is.
+COURSE: Mapping[RunState, tuple[RunState, ...]] = {
+    "opening": ("running", "finished"),
+    "running": ("backfill", "finishing"),
+    "backfill": ("finishing",),
+    "finishing": ("finished",),
+    "finished": (),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +52,32 @@ class Owner:
 
     peer: bytes
     credit: Credit
+    user: str = ""  # its public key; empty for a server without keys, and for a run that was interrupted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """A frame that is to be read from the run's dataset."""
+
+    seq: int
+    axes: Axes
+    replay: bool
 
 
 class Run:
-    """A run's state. The IO thread and the engine thread both use it, under the lock of `Runs`.
+    """A run's state. The server's threads all use it, under the lock of `Runs`.
 
-    The queue is bounded by the owner's byte credit: a sender that exceeds it is cut off. ``number`` counts
+    The queues are bounded by the owner's byte credit: a sender that exceeds it is cut off. ``number`` counts
     the server's runs in the order of their start.
+
+    Attributes
+    ----------
+    durable
+        Frames that are in a checkpoint; `told_durable` those of them that the sender knows of.
+    asked, owed
+        Frames that were named in a REPORT, and those of them that the sender has not answered for yet.
+    abandoned
+        Whether nothing more is to be expected from the sender.
     """
 
     def __init__(self, start: Start, owner: Owner, number: int) -> None:
@@ -50,22 +87,76 @@ class Run:
         self.state: RunState = "opening"
         self.ledger = Ledger()
         self.queue: deque[Frame] = deque()
+        self.references: deque[Reference] = deque()
+        self.look_again_at = 0.0
+        self.durable, self.told_durable = Ranges(), Ranges()
+        self.asked, self.owed = Ranges(), Ranges()
+        self.answered_at = time.monotonic()
+        self.abandoned = False
         self.reconstruction: Reconstruction | None = None
         self.table: RunTable | None = None
+        self.dataset: Dataset | None = None
+        self.checkpoint: Checkpoint | None = None
+        self.checkpoint_at = 0.0
+        self.changed = self.being_kept = False
         self.ending: Ending | None = None
         self.final: Final | None = None
+        self.notices: list[str] = []
         self.received = 0
         self.started_at = datetime.now(UTC)
+        self.began_s = time.monotonic()
         self._latencies_ms: deque[float] = deque(maxlen=_LATENCY_WINDOW)
         self._pace: deque[tuple[float, int]] = deque()
         self._first_batch_at: float | None = None
         self._last_batch_at: float | None = None
         self._frame_s: float | None = None
 
+    def enter(self, state: RunState) -> None:
+        """Go one step on in `COURSE`."""
+        if state not in COURSE[self.state]:
+            raise RuntimeError(f"a run that is {self.state} cannot become {state}")
+        self.state = state
+
     @property
-    def open(self) -> bool:
-        """Whether the run still takes frames."""
-        return self.state in ("opening", "running") and self.ending is None
+    def takes_frames(self) -> bool:
+        """Whether frames are still welcome: until it ends, and for the backfill after the sender's END."""
+        return self.state in ("opening", "running", "backfill") and not self.abandoned
+
+    @property
+    def takes_new_frames(self) -> bool:
+        """Whether the sender has not ended the run yet."""
+        return self.takes_frames and self.ending is None
+
+    def notice(self, text: str) -> None:
+        """Note what a user should know; the last one is shown, all are in run.json."""
+        if text not in self.notices[-1:]:
+            self.notices = [*self.notices[1 - _MOST_NOTICES :], one_line(text)]
+
+    def reconnected(self) -> None:
+        """Forget what the connection before was asked and had sent: the sender repeats what was not acknowledged."""
+        self.queue.clear()
+        self.references.clear()
+        self.asked, self.owed = Ranges(), Ranges()
+        self.told_durable = Ranges()
+        self.answered_at = time.monotonic()
+
+    def answered(self, ranges: Ranges) -> None:
+        """Note that the sender has answered for frames that it was asked for."""
+        self.owed = self.owed.subtract(ranges)
+        self.answered_at = time.monotonic()
+
+    def to_ask(self, most: int) -> Ranges:
+        """Return up to `most` ranges of the run's frames that are not in the picture and were not asked for."""
+        n = 0 if self.ending is None or self.ending.n is None else self.ending.n
+        lacking = self.ledger.in_picture().union(self.asked).complement(n)
+        return Ranges(lacking.to_list()[:most])
+
+    def gives_up_reading(self, now: float) -> bool:
+        """Return whether a frame that is not in the dataset now will never be there."""
+        if self.ending is None:
+            return False
+        grew_at = 0.0 if self.dataset is None else self.dataset.grew_at
+        return self.abandoned or now - max(self.answered_at, grew_at) > DATASET_PATIENCE_S
 
     def next_batch_size(self, most: int) -> int:
         """Return how many frames to take so that a batch takes about `BATCH_TARGET_S`."""
@@ -78,12 +169,16 @@ class Run:
         now, now_ns = time.monotonic(), time.perf_counter_ns()
         per_frame = seconds / len(frames)
         self._frame_s = per_frame if self._frame_s is None else 0.5 * (self._frame_s + per_frame)
-        self._latencies_ms.extend(max(0.0, (now_ns - frame.t_ns) / 1e6) for frame in frames)
+        self._latencies_ms.extend(max(0.0, (now_ns - frame.t_ns) / 1e6) for frame in frames if not frame.replay)
         self._pace.append((now, len(frames)))
         while self._pace[0][0] < now - _PACE_WINDOW_S:
             self._pace.popleft()
         self._first_batch_at = self._first_batch_at or now - seconds
         self._last_batch_at = now
+
+    def seconds(self) -> float:
+        """Return the time since the start on the monotonic clock: setting the machine's clock does not change it."""
+        return time.monotonic() - self.began_s
 
     def frames_per_s(self) -> float:
         """Return the rate at which frames reached the canvas during the last seconds."""
@@ -98,10 +193,10 @@ class Run:
         """Return the rate over the whole run."""
         if self._first_batch_at is None or self._last_batch_at is None:
             return 0.0
-        return self.ledger.live_count() / max(self._last_batch_at - self._first_batch_at, 1e-3)
+        return self.ledger.picture_count() / max(self._last_batch_at - self._first_batch_at, 1e-3)
 
     def latency_ms(self) -> tuple[float | None, float | None]:
-        """Return median and 99th percentile from the hook to the canvas, over the last frames."""
+        """Return median and 99th percentile from the hook to the canvas, over the last live frames."""
         if not self._latencies_ms:
             return None, None
         p50, p99 = np.percentile(np.array(self._latencies_ms), [50, 99])

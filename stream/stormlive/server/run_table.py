@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stormlive.output.tables import Rows, Table
-from stormlive.server.protocols import Sink
+from stormlive.output.tables import Rows, Sink, Table
 from stormlive.wire.messages import one_line
 
 _log = logging.getLogger(__name__)
@@ -21,9 +20,9 @@ class RunTable:
         Why the table is not complete.
     """
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, trouble: str | None = None) -> None:
         self._table = table
-        self.trouble: str | None = None
+        self.trouble = trouble
 
     def sink(self, numbers: Sequence[int]) -> Sink:
         """Return what takes the localizations of a batch whose frames have these numbers in the acquisition."""
@@ -39,6 +38,14 @@ class RunTable:
                 self._give_up(error)
 
         return take
+
+    def mark(self) -> dict[str, int]:
+        """Return how far the table has been written."""
+        return self._table.mark()
+
+    def sync(self) -> None:
+        """Have on disk what was written; OSError when the disk does not take it."""
+        self._table.sync()
 
     def close(self, n_frames: int) -> None:
         """Close the table of an acquisition of so many frames."""

@@ -1,56 +1,25 @@
 """All runs of a server, shared by the IO thread that feeds them and the engine thread that works them off."""
 
 import threading
+import time
 from collections import OrderedDict, deque
-from dataclasses import dataclass
 from uuid import UUID
 
 from stormlive.ranges import Ranges
-from stormlive.server.run import Ending, Owner, Run
+from stormlive.server.jobs import BatchJob, FinishJob, Job, KeepJob, OpenJob, ReportJob, ViewJob
+from stormlive.server.run import REPORT_PATIENCE_S, Ending, Owner, Reference, Run
+from stormlive.wire.codec import ProtocolError
 from stormlive.wire.flow import Credit
 from stormlive.wire.frame import Frame
-from stormlive.wire.messages import Final, Start, View
+from stormlive.wire.messages import MAX_SPANS, Final, Start, View
 
 # Finished runs stay viewable, but a canvas may take a gigabyte: only the last one is kept.
 KEPT_CANVASES = 1
 KEPT_FINALS = 64
+MAX_GAPS = 100_000
 MAX_VIEWERS = 8  # that wait for an answer
-
-
-@dataclass(frozen=True, kw_only=True)
-class OpenJob:
-    """Make a canvas for a run."""
-
-    run: Run
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchJob:
-    """Add frames to a run's canvas."""
-
-    run: Run
-    owner: Owner
-    frames: list[Frame]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinishJob:
-    """Close a run."""
-
-    run: Run
-    ending: Ending
-
-
-@dataclass(frozen=True, kw_only=True)
-class ViewJob:
-    """Answer a viewer."""
-
-    viewer: bytes
-    view: View
-    run: Run | None
-
-
-Job = OpenJob | BatchJob | FinishJob | ViewJob
+# How often the engine thread looks whether time alone has made work: a checkpoint, a dataset that has grown.
+_LOOK_S = 0.2
 
 
 class Runs:
@@ -70,20 +39,24 @@ class Runs:
 
     # The IO thread's side.
 
-    def start(self, start: Start, peer: bytes, credit: Credit | None = None) -> Run | Final | None:
+    def start(self, start: Start, peer: bytes, credit: Credit | None = None, user: str = "") -> Run | Final | None:
         """Open a run or hand it to its sender's new connection; FINAL when it has ended, None when full.
 
         Its frames spend `credit`, if they come from a session that has to be limited.
         """
-        owner = Owner(peer=peer, credit=credit or Credit(0))
+        owner = Owner(peer=peer, credit=credit or Credit(0), user=user)
         with self._changed:
             if start.run in self._finals:
                 return self._finals[start.run]
             run = self._active.get(start.run)
             if run is not None:
+                # Before anything changes: who only knows the name of another's run does not disturb it.
+                if run.start != start or run.owner.user not in ("", user):
+                    raise ProtocolError("a run is taken up again by its own sender, with the START that began it")
                 run.owner = owner
+                run.abandoned = run.ending is not None and run.ending.n is None
                 # The sender repeats whatever was not acknowledged, so keeping these would exceed its credit.
-                run.queue.clear()
+                run.reconnected()
                 return run
             if len(self._active) >= self._max_open or self._stopping:
                 return None
@@ -92,25 +65,75 @@ class Runs:
             self._changed.notify()
             return run
 
+    def adopt(self, run: Run) -> None:
+        """Take a run that was interrupted, and wait for its sender."""
+        with self._changed:
+            self._started += 1
+            run.number = self._started
+            self._active[run.start.run] = run
+            self._changed.notify()
+
+    def have(self, identity: UUID | None) -> Ranges:
+        """Return the frames of a run that will not be lost if the server is."""
+        with self._changed:
+            run = None if identity is None else self._active.get(identity)
+            return Ranges() if run is None else Ranges(run.durable)
+
     def put(self, run: Run, frame: Frame) -> None:
         """Queue a frame; one for a run that has ended is let go, its sender will learn from FINAL."""
         with self._changed:
-            if run.open:
+            if run.takes_frames:
                 run.received += 1
                 run.queue.append(frame)
                 self._changed.notify()
 
+    def refer(self, run: Run, references: list[Reference]) -> None:
+        """Queue frames that are to be read from the run's dataset."""
+        with self._changed:
+            if run.takes_frames:
+                run.received += len(references)
+                run.references.extend(references)
+                run.look_again_at = 0.0
+                self._changed.notify()
+
+    def look_again(self, run: Run, owner: Owner, references: list[Reference]) -> None:
+        """Queue frames again that were not in the dataset yet, unless their sender has come back without them."""
+        with self._changed:
+            if run.owner is owner:
+                run.references.extend(references)
+                run.look_again_at = time.monotonic() + _LOOK_S
+
     def drop(self, run: Run, ranges: Ranges, reason: str) -> None:
         """Record what the sender will not send."""
         with self._changed:
-            if run.open:
+            if run.takes_frames:
+                # Gaps lie between frames: more of them than frames were sent is nobody's account.
+                if run.ledger.gaps() > MAX_GAPS + 2 * run.received:
+                    raise ProtocolError(f"a run may have {MAX_GAPS} more gaps than frames, this one has too many")
                 run.ledger.add_missing(ranges, reason)
+                run.answered(ranges)
+                self._changed.notify()
 
     def end(self, run: Run, ending: Ending) -> None:
-        """End a run once its queue is worked off; the first ending counts."""
+        """End a run once its queue is worked off; the first ending counts.
+
+        Only the sender's own, which tells the number of frames, lets it send what is missing.
+        """
         with self._changed:
             run.ending = run.ending or ending
+            run.abandoned = run.abandoned or ending.n is None
+            run.answered_at = time.monotonic()
             self._changed.notify()
+
+    def kept(self, run: Run, have: Ranges | None, pause_s: float) -> None:
+        """Note that a checkpoint with the frames `have` was written, None if it was not; the next waits a while."""
+        with self._changed:
+            run.being_kept = False
+            run.checkpoint_at = time.monotonic() + pause_s
+            if have is None:
+                run.changed = True
+            else:
+                run.durable = have
 
     def ask(self, viewer: bytes, view: View) -> bool:
         """Queue a view; a viewer's newer question replaces its older one. False when there are too many."""
@@ -127,6 +150,7 @@ class Runs:
             self._stopping = True
             for run in self._active.values():
                 run.ending = run.ending or Ending(exit_status=exit_status)
+                run.abandoned = True
             self._changed.notify()
 
     def shown(self) -> list[Run]:
@@ -150,12 +174,13 @@ class Runs:
                     return job
                 if self._stopping and not self._active:
                     return None
-                self._changed.wait()
+                self._changed.wait(_LOOK_S)
 
     def closed(self, run: Run, final: Final) -> None:
         """Move a run from the open to the finished ones."""
         with self._changed:
-            run.state, run.final = "finished", final
+            run.enter("finished")
+            run.final = final
             del self._active[run.start.run]
             self._finals[run.start.run] = final
             while len(self._finals) > KEPT_FINALS:
@@ -163,11 +188,14 @@ class Runs:
             self._kept.append(run)
             while len(self._kept) > KEPT_CANVASES:
                 self._kept.popleft()
+            self._changed.notify()
 
-    def refused(self, run: Run) -> None:
-        """Forget a run that the engine did not take."""
+    def refused(self, run: Run, final: Final | None = None) -> None:
+        """Forget a run that the engine did not take, or that was closed by an earlier server, with its FINAL."""
         with self._changed:
-            run.state = "finished"
+            run.enter("finished")
+            if final is not None:
+                self._finals[run.start.run] = final
             run.queue.clear()
             del self._active[run.start.run]
 
@@ -192,12 +220,35 @@ class Runs:
         return max(runs, key=lambda run: run.number, default=None)
 
     def _run_job(self, run: Run) -> Job | None:
+        """Return what is to be done for a run now; whatever was said about its course comes from here."""
+        now = time.monotonic()
         if run.state == "opening":
             return OpenJob(run=run)
-        if run.queue:
-            size = min(run.next_batch_size(self._max_batch), len(run.queue))
-            return BatchJob(run=run, owner=run.owner, frames=[run.queue.popleft() for _ in range(size)])
-        if run.ending is not None and run.state != "finishing":
-            run.state = "finishing"
-            return FinishJob(run=run, ending=run.ending)
-        return None
+        if run.state == "finishing":
+            return None
+        if run.changed and not run.being_kept and run.checkpoint is not None and now >= run.checkpoint_at:
+            run.changed, run.being_kept = False, True
+            return KeepJob(run=run)
+        readable = run.references if now >= run.look_again_at else ()
+        if run.queue or readable:
+            size = run.next_batch_size(self._max_batch)
+            frames = [run.queue.popleft() for _ in range(min(size, len(run.queue)))]
+            references = [run.references.popleft() for _ in range(min(size - len(frames), len(readable)))]
+            return BatchJob(run=run, owner=run.owner, frames=frames, references=references)
+        return self._ending_job(run, now)
+
+    def _ending_job(self, run: Run, now: float) -> Job | None:
+        if run.ending is None or run.references or run.being_kept:
+            return None
+        if not run.abandoned and run.start.mode != "latest":
+            if run.state == "running":
+                run.enter("backfill")
+            if run.owed and now < run.answered_at + REPORT_PATIENCE_S:
+                return None
+            missing = run.to_ask(MAX_SPANS)
+            if missing:
+                run.asked, run.owed = run.asked.union(missing), missing
+                run.answered_at = now
+                return ReportJob(run=run, owner=run.owner, missing=missing)
+        run.enter("finishing")
+        return FinishJob(run=run, ending=run.ending)

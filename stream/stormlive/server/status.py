@@ -13,24 +13,26 @@ def idle_status(engine: Engine) -> Status:
 def run_status(run: Run, engine: Engine, *, silent: bool) -> Status:
     """Return the status of a run; under the lock of `Runs`."""
     p50, p99 = run.latency_ms()
-    live = run.ledger.live_count()
     reconstruction = run.reconstruction
     return Status(
-        state="silent" if silent and run.open else run.state,
+        state="silent" if silent and run.takes_frames else run.state,
         model=one_line(engine.model_name if reconstruction is None else reconstruction.model_name),
         device=one_line(engine.device),
         run=run.start.run,
         name=run.start.name,
         exit_status=None if run.final is None else run.final.exit_status,
         received=run.received,
-        live=live,
+        live=run.ledger.live.count(),
+        replayed=run.ledger.replayed.count(),
+        durable=run.durable.count(),
         dropped=sum(run.ledger.missing_counts().values()),
         expected=run.start.expected,
         frames_per_s=run.frames_per_s(),
-        backlog=len(run.queue),
+        backlog=len(run.queue) + len(run.references),
         latency_p50_ms=p50,
         latency_p99_ms=p99,
         shape=run.start.shape,
         upsampling=None if reconstruction is None else reconstruction.upsampling,
         pixel_size_nm=run.start.calibration.pixel_size_nm,
+        notice=run.notices[-1] if run.notices else "",
     )

@@ -45,7 +45,7 @@ def answer(run: Run | None, view: View) -> tuple[Viewed | Error, NDArray[Any] | 
         w=w,
         h=h,
         nbytes=pixels.nbytes,
-        live=run.ledger.live_count(),
+        live=run.ledger.picture_count(),
     )
     return viewed, pixels
 

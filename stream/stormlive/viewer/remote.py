@@ -4,6 +4,7 @@ import math
 
 from stormlive.viewer.view import LiveView, Picture, Visible
 from stormlive.wire.client import LiveClient, status_text
+from stormlive.wire.curve import ClientKeys
 from stormlive.wire.messages import Status
 
 _LEVEL_SIDE = 512
@@ -18,10 +19,13 @@ class RemoteView:
     ----------
     address : str
         The server's data address.
+    keys : ClientKeys or None
+        For a server with keys.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, keys: ClientKeys | None = None) -> None:
         self._address = address
+        self._keys = keys
         self._client: LiveClient | None = None
         self._shown: tuple[str, Visible] | None = None
         self._status: Status | None = None
@@ -29,7 +33,7 @@ class RemoteView:
     def __call__(self, visible: Visible) -> LiveView | None:
         """Return the view, or None while there is nothing new."""
         if self._client is None:
-            self._client = LiveClient(self._address)
+            self._client = LiveClient(self._address, keys=self._keys)
         status = self._client.status(0.0) or self._status
         if status is None or status.run is None or status.shape is None or status.upsampling is None:
             return None

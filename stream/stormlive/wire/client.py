@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from stormlive.wire import messages
 from stormlive.wire.codec import check_version, encode, unpack
+from stormlive.wire.curve import ClientKeys
+from stormlive.wire.handshake import Handshake
 from stormlive.wire.messages import Picture, Status, View, Viewed, Welcome
-from stormlive.wire.transport import connect_dealer, connect_subscriber, loopback_address, receive, send
+from stormlive.wire.transport import client_address, connect_dealer, connect_subscriber, receive, send
 from stormlive_sim.errors import InputError
 
 _MOST_PIXEL_BYTES = 2**30
@@ -29,40 +31,49 @@ class LiveClient:
         The server's data address, as `stormlive serve` prints it.
     timeout_s : float
         How long to wait for any answer.
+    keys : ClientKeys or None
+        For a server with keys; without them only loopback addresses.
 
     Raises
     ------
     ConnectionError
-        When no server answers.
+        When no server answers, or it does not let us in.
     InputError
         When it speaks another version.
     """
 
-    def __init__(self, address: str, timeout_s: float = 5.0) -> None:
+    def __init__(self, address: str, timeout_s: float = 5.0, *, keys: ClientKeys | None = None) -> None:
         self._timeout_s = timeout_s
         self._request = 0
+        self._keys = keys
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._sockets: list[zmq.Socket[bytes]] = []
         try:
-            self.address = loopback_address(address)
+            self.address = client_address(address, keys)
             self.welcome = self._greet(self.address)
             base = self.address.rpartition(":")[0]
             self._views = connect_dealer(
-                self._context, f"{base}:{self.welcome.view_port}", max_part_bytes=_MOST_PIXEL_BYTES
+                self._context, f"{base}:{self.welcome.view_port}", max_part_bytes=_MOST_PIXEL_BYTES, keys=keys
             )
-            self._statuses = connect_subscriber(self._context, f"{base}:{self.welcome.status_port}")
+            self._statuses = connect_subscriber(self._context, f"{base}:{self.welcome.status_port}", keys=keys)
             self._sockets += [self._views, self._statuses]
         except BaseException:
             self.close()
             raise
 
     def _greet(self, address: str) -> Welcome:
-        dealer = connect_dealer(self._context, address)
+        handshake = Handshake()
+        dealer = connect_dealer(self._context, address, keys=self._keys, handshake=handshake)
         self._sockets.append(dealer)
         deadline = time.monotonic() + self._timeout_s
         hello = encode(messages.Hello(version=messages.PROTOCOL, role="viewer"))
-        if not dealer.poll(int(self._timeout_s * 1000), zmq.POLLOUT) or not send(dealer, [hello]):
-            raise ConnectionError(f"no answer from {address}: is stormlive serve running there?")
+        try:
+            connected = handshake.settle(self._timeout_s)
+            refusal = handshake.refusal()
+        finally:
+            handshake.close()
+        if not connected or not send(dealer, [hello]):
+            raise ConnectionError(refusal or f"no answer from {address}: is stormlive serve running there?")
         answer = self._answer(dealer, deadline)
         if answer is None:
             raise ConnectionError(f"no answer from {address} within {self._timeout_s:g} s; is the server hung?")
@@ -153,10 +164,13 @@ def status_text(status: Status) -> str:
     if status.run is None:
         return f"waiting for frames · model {status.model} on {status.device}"
     total = f"/{status.expected}" if status.expected else ""
+    replayed = f" ({status.replayed} replayed)" if status.replayed else ""
     latency = "–"
     if status.latency_p50_ms is not None and status.latency_p99_ms is not None:
         latency = f"{status.latency_p50_ms:.0f}/{status.latency_p99_ms:.0f} ms"
     return (
-        f"{status.name}: {status.live}{total} frames · {status.frames_per_s:.1f} frames/s · backlog {status.backlog} · "
+        f"{status.name}: {status.live + status.replayed}{total} frames{replayed} · "
+        f"{status.frames_per_s:.1f} frames/s · backlog {status.backlog} · "
         f"latency p50/p99 {latency} · dropped {status.dropped} · {status.state}"
+        + (f" · {status.notice}" if status.notice else "")
     )

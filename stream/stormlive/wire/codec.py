@@ -108,13 +108,14 @@ def frame_header(frame: Frame) -> FrameHeader:
         shape=(frame.pixels.shape[0], frame.pixels.shape[1]),
         nbytes=frame.pixels.nbytes,
         axes=frame.axes,
+        replay=frame.replay,
     )
 
 
 def frame_of(header: FrameHeader, pixels: Buffer) -> Frame:
     """Return the frame of a header and its pixel part, as `unpack` gave them; the pixels are not copied."""
     image: NDArray[Any] = np.frombuffer(pixels, WIRE_DTYPES[header.dtype]).reshape(header.shape)
-    return Frame(run=header.run, seq=header.seq, t_ns=header.t_ns, axes=header.axes, pixels=image)
+    return Frame(run=header.run, seq=header.seq, t_ns=header.t_ns, axes=header.axes, pixels=image, replay=header.replay)
 
 
 def span_groups(ranges: Ranges) -> list[tuple[tuple[int, int], ...]]:

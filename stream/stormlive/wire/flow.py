@@ -19,6 +19,11 @@ class Credit:
         """Return what a frame of `nbytes` spends: `LEAST_COST` at least, as far as the window has that much."""
         return max(nbytes, min(LEAST_COST, self.window))
 
+    @property
+    def left(self) -> int:
+        """Bytes that may still be spent."""
+        return self.window - self.in_flight
+
     def take(self, nbytes: int) -> bool:
         """Spend `nbytes`; False when that exceeds the window."""
         if self.in_flight + nbytes > self.window:

@@ -44,6 +44,8 @@ class Frame:
         The acquisition's own coordinates, for example ``{"time": 12}``.
     pixels
         (Y, X), uint8, uint16 or float32, ADU, C-contiguous.
+    replay
+        Whether it was sent after frames that came later.
     """
 
     run: UUID
@@ -51,6 +53,7 @@ class Frame:
     t_ns: int
     axes: dict[str, int | str] = field(default_factory=dict)
     pixels: NDArray[Any]
+    replay: bool = False
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 2 or self.pixels.size == 0:

@@ -15,9 +15,11 @@ from stormlive.wire.frame import WIRE_DTYPES, DtypeName
 from stormlive_sim.errors import InputError
 
 PROTOCOL = "stormlive-1"
+MAX_FINAL_SPANS = 96  # of either kind, beside FINAL's texts
 MAX_SPANS = 256  # per message; 256 pairs of 9-byte integers stay below the header limit
 MAX_SIDE = 65_536
 MAX_TEXT = 300
+MAX_REFERENCES = 32  # frames that one REFER names; their axes stay below the header limit
 
 Seq: TypeAlias = Annotated[int, Meta(ge=0, lt=2**48)]
 Nbytes: TypeAlias = Annotated[int, Meta(ge=0, lt=2**40)]
@@ -38,7 +40,8 @@ Axes: TypeAlias = Annotated[
 ]
 Counts: TypeAlias = Annotated[dict[Text, Seq], Meta(max_length=20)]
 Picture: TypeAlias = Literal["canvas", "widefield", "last"]
-RunState: TypeAlias = Literal["idle", "opening", "running", "silent", "finishing", "finished"]
+RunState: TypeAlias = Literal["idle", "opening", "running", "silent", "backfill", "finishing", "finished"]
+Mode: TypeAlias = Literal["account", "latest", "block"]
 
 
 def one_line(text: object, most: int = MAX_TEXT) -> str:
@@ -109,14 +112,14 @@ class Hello(msgspec.Struct, tag="hello", frozen=True, kw_only=True):
 
     version: Text
     role: Literal["sender", "viewer"] = "sender"
-    capabilities: Annotated[tuple[Text, ...], Meta(max_length=16)] = ()
+    run: UUID | None = None  # the sender's run, so that WELCOME can tell what is kept of it
 
 
 class Welcome(msgspec.Struct, tag="welcome", frozen=True, kw_only=True, omit_defaults=True):
     """The server's answer to HELLO."""
 
     version: Text
-    epoch: Text  # changes with every start of a server: another epoch has none of our frames
+    epoch: Text  # changes with every start of a server: another epoch has no more of our frames than `have` names
     credit_bytes: Nbytes
     max_frame_bytes: Nbytes
     heartbeat_ms: Annotated[int, Meta(ge=10, le=60_000)]
@@ -127,6 +130,10 @@ class Welcome(msgspec.Struct, tag="welcome", frozen=True, kw_only=True, omit_def
     model_takes_nm: Annotated[tuple[tuple[float, float], ...], Meta(max_length=16)] = ()
     view_port: Port
     status_port: Port
+    have: Spans = ()  # frames of HELLO's run that this server will still have if it is killed
+
+    def __post_init__(self) -> None:
+        _check_spans(self.have)
 
 
 class Start(msgspec.Struct, tag="start", frozen=True, kw_only=True):
@@ -139,6 +146,7 @@ class Start(msgspec.Struct, tag="start", frozen=True, kw_only=True):
     calibration: Calibration
     expected: Seq | None = None
     dataset: LongText | None = None
+    mode: Mode = "account"
 
     def __post_init__(self) -> None:
         check_run_name(self.name)
@@ -154,20 +162,33 @@ class FrameHeader(msgspec.Struct, tag="frame", frozen=True, kw_only=True):
     shape: Shape
     nbytes: Nbytes
     axes: Axes = {}
+    replay: bool = False  # sent after frames that came later
 
     def __post_init__(self) -> None:
         if self.nbytes != self.shape[0] * self.shape[1] * WIRE_DTYPES[self.dtype].itemsize:
             raise InputError(f"nbytes is {self.nbytes}, but shape {self.shape} of {self.dtype} takes another number")
 
 
-class Credit(msgspec.Struct, tag="credit", frozen=True, kw_only=True):
-    """Bytes that the sender may send again, and the frames that are in the picture now."""
+class Refer(msgspec.Struct, tag="refer", frozen=True, kw_only=True):
+    """Frames `seq`, `seq` + 1, … that the server is to read from START's dataset, where they have these axes."""
+
+    run: UUID
+    seq: Seq
+    axes: Annotated[tuple[Axes, ...], Meta(min_length=1, max_length=MAX_REFERENCES)]
+    replay: bool = False
+
+
+class Credit(msgspec.Struct, tag="credit", frozen=True, kw_only=True, omit_defaults=True):
+    """Bytes that the sender may send again, and frames that are in the picture now."""
 
     bytes: Nbytes
     live: Spans = ()
+    replayed: Spans = ()
+    durable: Spans = ()  # these need not be kept any longer
 
     def __post_init__(self) -> None:
-        _check_spans(self.live)
+        for spans in (self.live, self.replayed, self.durable):
+            _check_spans(spans)
 
 
 class Drop(msgspec.Struct, tag="drop", frozen=True, kw_only=True):
@@ -182,25 +203,45 @@ class Drop(msgspec.Struct, tag="drop", frozen=True, kw_only=True):
 
 
 class End(msgspec.Struct, tag="end", frozen=True, kw_only=True):
-    """No more frames: the run had `n`, of which `dropped` were never sent."""
+    """No more new frames: the run had `n`."""
 
     run: UUID
     n: Seq
     exit_status: Text
-    dropped: Seq
+
+
+class Report(msgspec.Struct, tag="report", frozen=True, kw_only=True):
+    """Answer to START and END: the server asks for the `missing` frames; each is to be sent, referred to or dropped."""
+
+    run: UUID
+    missing: Spans = ()
+    by_dataset: bool = False  # whether REFER is understood: START's dataset lies on a disk that the server sees
+
+    def __post_init__(self) -> None:
+        _check_spans(self.missing)
 
 
 class Final(msgspec.Struct, tag="final", frozen=True, kw_only=True):
-    """The run is closed: what became of its frames and where its files are."""
+    """The run is closed: what became of its frames and where its files are.
+
+    The ranges are those of `live` and `replayed`, left out where they are more than `MAX_FINAL_SPANS`.
+    """
 
     run: UUID
     frames: Seq
     live: Seq
+    replayed: Seq = 0
     missing: Counts
     exit_status: Text
     sentence: LongText
     folder: LongText | None = None
     error: Text | None = None
+    live_ranges: Spans = ()
+    replayed_ranges: Spans = ()
+
+    def __post_init__(self) -> None:
+        for spans in (self.live_ranges, self.replayed_ranges):
+            _check_spans(spans)
 
 
 class Ping(msgspec.Struct, tag="ping", frozen=True, kw_only=True):
@@ -268,6 +309,8 @@ class Status(msgspec.Struct, tag="status", frozen=True, kw_only=True):
     exit_status: Text | None = None
     received: Seq = 0
     live: Seq = 0
+    replayed: Seq = 0
+    durable: Seq = 0
     dropped: Seq = 0
     expected: Seq | None = None
     frames_per_s: float = 0.0
@@ -277,6 +320,7 @@ class Status(msgspec.Struct, tag="status", frozen=True, kw_only=True):
     shape: Shape | None = None
     upsampling: int | None = None
     pixel_size_nm: float | None = None
+    notice: Text = ""  # what a user should know, such as a full disk
 
 
 def _check_spans(spans: tuple[tuple[int, int], ...]) -> None:
@@ -286,5 +330,20 @@ def _check_spans(spans: tuple[tuple[int, int], ...]) -> None:
 
 
 Message: TypeAlias = (
-    Hello | Welcome | Start | FrameHeader | Credit | Drop | End | Final | Ping | Pong | Error | View | Viewed | Status
+    Hello
+    | Welcome
+    | Start
+    | FrameHeader
+    | Refer
+    | Credit
+    | Drop
+    | End
+    | Report
+    | Final
+    | Ping
+    | Pong
+    | Error
+    | View
+    | Viewed
+    | Status
 )

@@ -1,7 +1,7 @@
 """Sockets: addresses, options, sends and receives that never block.
 
-The server binds ROUTERs and a PUB; clients are DEALERs that live for one connection each. In this version
-every address is loopback: there is no encryption yet, and raw data must not leave the machine by accident.
+The server binds ROUTERs and a PUB; clients are DEALERs that live for one connection each. Without keys every
+address is loopback: raw data must not leave the machine unencrypted, and nobody else may enter.
 """
 
 import contextlib
@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import zmq
 
 from stormlive.wire.codec import MAX_HEADER_BYTES, Buffer
+from stormlive.wire.curve import ClientKeys, ServerKeys
+from stormlive.wire.handshake import Handshake
 from stormlive_sim.errors import InputError
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5557"
@@ -22,25 +24,37 @@ MARGIN_BYTES = 64 * 1024
 COPY_BELOW_BYTES = 128 * 1024
 MAX_PARTS = 2
 SEND_QUEUE = 1000
+# Who connects and says nothing is let go after this long.
+HANDSHAKE_MS = 5000
 RECEIVE_QUEUE = 256
 
 
 def loopback_address(address: str, *, any_port: bool = False) -> str:
     """Return ``tcp://127.x.x.x:port``, normalized; `any_port` also allows ``*`` and 0 for a free port."""
+    full = server_address(address, any_port=any_port)
+    if not is_loopback(full):
+        raise InputError(
+            f"{address} is not loopback, so it takes keys, or anyone could listen and send: the folder that "
+            "`stormlive keys` made for this client (--keys DIR, StreamHook(..., keys=DIR))"
+        )
+    return full
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether a normalized address is on this machine alone."""
+    try:
+        return ipaddress.IPv4Address(address.removeprefix("tcp://").rpartition(":")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def server_address(address: str, *, any_port: bool = False) -> str:
+    """Return ``tcp://host:port``, normalized, wherever the host is; InputError when it is none."""
     match = re.fullmatch(r"tcp://([^\s:/\[\]]+|\[[^\s\]]*\]):(\d{1,5}|\*)", address) if address else None
     if match is None:
         raise InputError(f"an address looks like {DEFAULT_ADDRESS}, got {address!r}")
     host, port = match.groups()
     host = "127.0.0.1" if host == "localhost" else host
-    try:
-        ok = ipaddress.IPv4Address(host).is_loopback
-    except ValueError:
-        ok = False
-    if not ok:
-        raise InputError(
-            f"{address} is not loopback, and this version supports nothing else: use {DEFAULT_ADDRESS} "
-            "(from another machine through an ssh tunnel)"
-        )
     port = "*" if port in ("*", "0") else port
     if port == "*" and not any_port:
         raise InputError(f"an address to connect to needs the server's port, got {address!r}")
@@ -49,42 +63,67 @@ def loopback_address(address: str, *, any_port: bool = False) -> str:
     return f"tcp://{host}:{port}"
 
 
+def client_address(address: str, keys: ClientKeys | None) -> str:
+    """Return the address to connect to, normalized: loopback, or any with keys."""
+    return loopback_address(address) if keys is None else server_address(address)
+
+
+def bind_address(address: str, keys: ServerKeys | None) -> str:
+    """Return the address to bind, normalized: loopback, or any with keys."""
+    full = server_address(address, any_port=True)
+    if keys is None and not is_loopback(full):
+        raise InputError(
+            f"{address} is not loopback, and without keys anyone in the network could send and look: "
+            f"run `stormlive keys`, then `stormlive serve --bind {address} --keys stormlive-keys/server`"
+        )
+    return full
+
+
 def bind_router(
     context: zmq.Context[zmq.Socket[bytes]],
     address: str,
     *,
     max_part_bytes: int,
     send_queue: int = SEND_QUEUE,
+    keys: ServerKeys | None = None,
 ) -> zmq.Socket[bytes]:
     """Return a bound ROUTER that refuses larger parts and reports peers that are gone."""
     router = context.socket(zmq.ROUTER)
     router.setsockopt(zmq.ROUTER_MANDATORY, 1)
-    router.setsockopt(zmq.ROUTER_HANDOVER, 1)
     router.setsockopt(zmq.MAXMSGSIZE, max_part_bytes + MARGIN_BYTES)
     router.setsockopt(zmq.RCVHWM, RECEIVE_QUEUE)
     router.setsockopt(zmq.SNDHWM, send_queue)
-    _bind(router, address)
+    router.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+    _bind(router, address, keys)
     return router
 
 
-def bind_publisher(context: zmq.Context[zmq.Socket[bytes]], address: str) -> zmq.Socket[bytes]:
+def bind_publisher(
+    context: zmq.Context[zmq.Socket[bytes]], address: str, *, keys: ServerKeys | None = None
+) -> zmq.Socket[bytes]:
     """Return a bound PUB; slow subscribers lose messages, the server never waits for them."""
     publisher = context.socket(zmq.PUB)
     publisher.setsockopt(zmq.MAXMSGSIZE, MAX_HEADER_BYTES)
     publisher.setsockopt(zmq.SNDHWM, 100)
-    _bind(publisher, address)
+    publisher.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+    _bind(publisher, address, keys)
     return publisher
 
 
 def connect_dealer(
-    context: zmq.Context[zmq.Socket[bytes]], address: str, *, max_part_bytes: int = MAX_HEADER_BYTES
+    context: zmq.Context[zmq.Socket[bytes]],
+    address: str,
+    *,
+    max_part_bytes: int = MAX_HEADER_BYTES,
+    keys: ClientKeys | None = None,
+    handshake: Handshake | None = None,
 ) -> zmq.Socket[bytes]:
     """Return a DEALER for exactly one connection.
 
     It queues nothing for a server that is not there, and it never reconnects by itself: a new connection is
-    a new session, so it takes a new socket.
+    a new session, so it takes a new socket. `handshake` learns why the server did not let it in.
     """
-    address = loopback_address(address)
+    address = client_address(address, keys)
     dealer = context.socket(zmq.DEALER)
     dealer.setsockopt(zmq.IMMEDIATE, 1)
     dealer.setsockopt(zmq.RECONNECT_IVL, -1)
@@ -92,25 +131,44 @@ def connect_dealer(
     dealer.setsockopt(zmq.SNDHWM, SEND_QUEUE)
     dealer.setsockopt(zmq.MAXMSGSIZE, max_part_bytes + MARGIN_BYTES)
     dealer.copy_threshold = COPY_BELOW_BYTES
-    dealer.connect(address)
+    if keys is not None:
+        keys.secure(dealer)
+    if handshake is not None:
+        handshake.watch(dealer, address, keys)
+    _connect(dealer, address)
     return dealer
 
 
-def connect_subscriber(context: zmq.Context[zmq.Socket[bytes]], address: str) -> zmq.Socket[bytes]:
+def connect_subscriber(
+    context: zmq.Context[zmq.Socket[bytes]], address: str, *, keys: ClientKeys | None = None
+) -> zmq.Socket[bytes]:
     """Return a SUB that takes every status message."""
-    address = loopback_address(address)
+    address = client_address(address, keys)
     subscriber = context.socket(zmq.SUB)
     subscriber.setsockopt(zmq.LINGER, 0)
     subscriber.setsockopt(zmq.MAXMSGSIZE, MAX_HEADER_BYTES)
     subscriber.setsockopt(zmq.RCVHWM, 100)
     subscriber.setsockopt(zmq.SUBSCRIBE, b"")
-    subscriber.connect(address)
+    if keys is not None:
+        keys.secure(subscriber)
+    _connect(subscriber, address)
     return subscriber
 
 
 def endpoint(bound: zmq.Socket[bytes]) -> str:
     """Return the address that a socket is bound to, with the real port."""
     return bound.getsockopt_string(zmq.LAST_ENDPOINT)
+
+
+def neighbour_address(address: str, offset: int) -> str:
+    """Return where a server that is bound to `address` binds another port: a free one on loopback, else the next."""
+    host, _, port = address.rpartition(":")
+    return f"{host}:*" if is_loopback(address) else f"{host}:{int(port) + offset}"
+
+
+def reachable_address(bound: str) -> str:
+    """Return where this machine itself finds a server: one that listens everywhere does so on loopback too."""
+    return bound.replace("//0.0.0.0:", "//127.0.0.1:")
 
 
 def port_of(address: str) -> int:
@@ -159,9 +217,39 @@ def receive(socket: zmq.Socket[bytes], *, routed: bool = False) -> list[memoryvi
         return None
 
 
-def _bind(socket: zmq.Socket[bytes], address: str) -> None:
+def source(part: memoryview) -> int:
+    """Return the descriptor of the connection through which `receive` got a part; -1 when there is none."""
+    frame: object = part.obj
+    if not isinstance(frame, zmq.Frame):
+        return -1
+    return int(frame.get(zmq.SRCFD))
+
+
+def user_of(part: memoryview) -> str:
+    """Return the public key of the client that a received part came from; empty without keys."""
+    frame: object = part.obj
+    if not isinstance(frame, zmq.Frame):
+        return ""
     try:
-        socket.bind(loopback_address(address, any_port=True))
+        return str(frame.get("User-Id"))
+    except zmq.ZMQError:
+        return ""
+
+
+def _connect(socket: zmq.Socket[bytes], address: str) -> None:
+    try:
+        socket.connect(address)
+    except zmq.ZMQError as error:
+        socket.close(linger=0)
+        raise InputError(f"cannot connect to {address}: {error.strerror}; is the address right?") from None
+
+
+def _bind(socket: zmq.Socket[bytes], address: str, keys: ServerKeys | None) -> None:
+    try:
+        full = bind_address(address, keys)
+        if keys is not None:
+            keys.secure(socket)
+        socket.bind(full)
     except zmq.ZMQError as error:
         socket.close(linger=0)
         if error.errno == zmq.EADDRINUSE:

@@ -1,0 +1,159 @@
+"""A TIFF file that is being written: which frames its chain of directories has gained since one looked last.
+
+A directory tells where pixels will be; it says nothing of whether they are there. Writers append, or they fill a
+file that has its full size from the start (Micro-Manager, memory maps). Both write a frame from its first row to
+its last and one frame after the other, so a frame is whole when its last row, or that of a later frame, is there:
+inside the file, and not the zeros that a disk gives for what was never written.
+"""
+
+import logging
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+
+import numpy as np
+
+from stormlive_sim.errors import InputError
+from stormlive_sim.frame_table import FrameTable, describe_frame
+from stormlive_sim.growth import Growth, state_of
+from stormlive_sim.tiff_description import read_description
+from stormlive_sim.tiff_directories import CutShortError, DamagedError, TiffDirectories
+from stormlive_sim.tiff_stack import DESCRIPTION, Page, read_page
+
+logger = logging.getLogger(__name__)
+
+_LEAST_HEADER = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Listed:
+    page: Page
+    offset: int  # what the frame table names: of the pixels, or of the directory where they are compressed
+
+
+class GrowingTiff:
+    """The frames of one TIFF file, classic or BigTIFF, in the order of its directories.
+
+    A writer that adds its directories only when it ends (tifffile's contiguous series, ImageJ) shows its frames
+    only then.
+
+    Parameters
+    ----------
+    path
+        The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._pointer = 0
+        self._listed: list[_Listed] = []
+        self._count = 0  # frames given out
+        self._first: Page | None = None
+        self._needed = 0  # first byte behind the frames that were given out
+        self._identity: tuple[int, int] | None = None
+        self._state = (0, 0)
+        self.name = path.name.removesuffix(path.suffix).removesuffix(".ome")
+
+    @property
+    def footprint(self) -> tuple[int, ...]:
+        """What changes whenever the writer writes."""
+        return self._state
+
+    @property
+    def complete(self) -> bool:
+        """False: a TIFF never says that nothing will follow."""
+        return False
+
+    def poll(self, *, last: bool = False) -> Growth | None:
+        """Return the frames that are whole since the last call, None where there are none.
+
+        Raises
+        ------
+        InputError
+            The file vanished, became shorter, was replaced, or is not one movie of grey frames.
+        """
+        if self._identity is None and not self._path.exists():
+            return None
+        self._look_for_changes()
+        if self._state[0] < _LEAST_HEADER:
+            return None
+        with self._path.open("rb") as file:
+            if not any(file.read(4)):
+                return None  # preallocated, and not begun
+            file.seek(0)
+            ended = self._walk(TiffDirectories(file, self._path, self._state[0]))
+            n = self._whole(file, chain_ended=last and ended)
+        whole, self._listed = self._listed[:n], self._listed[n:]
+        if last and self._listed:
+            logger.warning("%s lists %d frames more than were written to their end", self._path, len(self._listed))
+        if not whole or self._first is None:
+            return None
+        first_number, self._count = self._count, self._count + len(whole)
+        self._needed = max(self._needed, *(frame.page.end for frame in whole))
+        table = FrameTable(
+            files=(self._path,),
+            shape=self._first.shape,
+            dtype=self._first.dtype,
+            file_index=np.zeros(len(whole), np.int32),
+            offset=np.array([frame.offset for frame in whole], np.int64),
+            compressed=np.array([frame.page.compressed for frame in whole], np.bool_),
+        )
+        return Growth(table=table, axes=[{"time": first_number + i} for i in range(len(whole))])
+
+    def _look_for_changes(self) -> None:
+        found = state_of(self._path)
+        size = found.st_size
+        identity = (found.st_dev, found.st_ino)
+        if self._identity not in (None, identity):
+            raise InputError(
+                f"{self._path} was replaced by another file while it was followed; start again when the recording runs"
+            )
+        if size < self._needed:
+            raise InputError(
+                f"{self._path} became shorter while it was followed ({size} bytes, {self._needed} were read); was it "
+                "recorded over? start again when the recording runs"
+            )
+        self._identity = identity
+        self._state = (size, found.st_mtime_ns)
+
+    def _walk(self, directories: TiffDirectories) -> bool:
+        """List the directories that are new; return whether the chain has an end."""
+        pointer = self._pointer or directories.first_pointer
+        number = self._count + len(self._listed)
+        try:
+            while (found := directories.read(pointer)) is not None:
+                offset, entries, following = found
+                page = read_page(directories, entries, f"frame {number} of {self._path}")
+                if self._first is None:
+                    if DESCRIPTION in entries:
+                        read_description(directories.text(entries[DESCRIPTION]), self._path)
+                    self._first = page
+                if (page.shape, page.dtype) != (self._first.shape, self._first.dtype):
+                    raise InputError(
+                        f"expected frames of {describe_frame(self._first.shape, self._first.dtype)} like the first, "
+                        f"got {describe_frame(page.shape, page.dtype)} at frame {number} of {self._path}; "
+                        "give a file with one movie only"
+                    )
+                self._listed.append(_Listed(page=page, offset=offset if page.compressed else page.offset))
+                number += 1
+                self._pointer = pointer = following
+        except (CutShortError, DamagedError):
+            return False  # a directory that is not written yet
+        return True
+
+    def _whole(self, file: BufferedReader, *, chain_ended: bool) -> int:
+        """Count the listed frames from the first that are written to their end."""
+        for n in range(len(self._listed), 0, -1):
+            page = self._listed[n - 1].page
+            if page.end > self._state[0]:
+                continue
+            if page.compressed:
+                # Its bytes tell nothing: it counts when another follows, or none will.
+                if n < len(self._listed) or chain_ended:
+                    return n
+                continue
+            n_bytes = page.shape[1] * page.dtype.itemsize
+            file.seek(page.end - n_bytes)
+            if any(file.read(n_bytes)):
+                return n
+        return 0

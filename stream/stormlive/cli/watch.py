@@ -1,0 +1,194 @@
+"""``stormlive watch``: the live picture of a recording that any other program is writing."""
+
+import contextlib
+import datetime
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stormlive.cli import options
+from stormlive.cli.status import StatusLine
+from stormlive.cli.terminal import note
+from stormlive_sim.errors import InputError
+
+if TYPE_CHECKING:
+    from stormlive.acquire.stream import FrameStream
+    from stormlive.server.process import ServerSettings
+    from stormlive.viewer.remote import RemoteView
+    from stormlive.wire.client import LiveClient
+    from stormlive_sim.growing import FollowedRecording
+
+_ENDS = {
+    "complete": "the recording is complete",
+    "idle": "nothing was written any more",
+    "stopped": "stopped early",
+}
+
+
+def watch(
+    context: typer.Context,
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", help="An NDTiff dataset folder or a TIFF file; it need not exist yet."),
+    ],
+    idle: Annotated[
+        float,
+        typer.Option(
+            "--idle",
+            min=0.1,
+            max=86_400,
+            metavar="SECONDS",
+            help="The recording has ended when nothing was written for so long; longer than its longest pause.",
+        ),
+    ] = 10.0,
+    headless: options.Headless = False,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where picture and record go.")] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server", metavar="HOST[:PORT]", help="Use a running `stormlive serve` instead of one of our own."
+        ),
+    ] = None,
+    keys: options.ClientKeysFolder = None,
+    localizations: options.Localizations = None,
+    model: options.Model = "livenet",
+    device: options.Device = "auto",
+    pixel_size_nm: options.PixelSize = options.DEFAULT_PIXEL_SIZE_NM,
+    baseline_adu: options.Baseline = options.DEFAULT_BASELINE_ADU,
+    photons_per_adu: options.PhotonsPerAdu = options.DEFAULT_PHOTONS_PER_ADU,
+    exposure_ms: options.Exposure = options.DEFAULT_EXPOSURE_MS,
+) -> None:
+    """Watch a recording grow that another program is writing: its files are read, nothing else is touched.
+
+    For every program that has no hook: Micro-Manager's own window, a vendor's. Frames are shown as soon as they are
+    whole on disk. It ends when an NDTiff dataset is complete, or nothing was written for --idle seconds.
+    """
+    from stormlive.acquire.hook import StreamHook
+    from stormlive.acquire.stream import FrameStream
+    from stormlive.output.manifest import refuse_taken_folder
+    from stormlive.output.tables import check_new_table
+    from stormlive.server.engine import check_pixel_size
+    from stormlive.server.process import ServerSettings
+    from stormlive.viewer.screen import has_display
+    from stormlive.wire.client import LiveClient
+    from stormlive.wire.curve import load_client_keys
+    from stormlive.wire.messages import Calibration, run_name_from
+    from stormlive_sim.growing import FollowedRecording
+
+    options.require_calibration(context)
+    calibration = Calibration(
+        pixel_size_nm=pixel_size_nm,
+        baseline_adu=baseline_adu,
+        photons_per_adu=photons_per_adu,
+        exposure_ms=exposure_ms,
+    )
+    if server is not None and (out is not None or localizations is not None):
+        raise InputError("the server writes the files: give --out and --localizations to `stormlive serve` instead")
+    if keys is not None and server is None:
+        raise InputError("--keys are for a server elsewhere: give --server with its address too")
+    folder = out or Path(f"stormlive-watch-{datetime.datetime.now():%Y%m%d-%H%M%S}")
+    if server is None:
+        refuse_taken_folder(folder)
+        if localizations is not None:
+            check_new_table(localizations)
+            options.check_can_write(localizations, own_folder=folder)
+    own = ServerSettings(
+        bind="tcp://127.0.0.1:0",
+        model=model,
+        device=device,
+        out=folder,
+        folder_per_run=False,
+        localizations=None if localizations is None else localizations.absolute(),
+    )
+    client_keys = load_client_keys(keys)
+    with _server(server, own) as address, LiveClient(address, keys=client_keys) as client:
+        welcome = client.welcome
+        if welcome.model_takes_nm:
+            check_pixel_size(welcome.model, welcome.model_takes_nm, pixel_size_nm)
+        view = None
+        if not headless and has_display():
+            from stormlive.viewer.remote import RemoteView
+
+            view = RemoteView(client.address, keys=client_keys)
+        hook = StreamHook(
+            address,
+            calibration=calibration,
+            name=run_name_from(path.name),
+            mode="block",
+            dataset=str(path.absolute()),
+            keys=keys,
+        )
+        stop = threading.Event()
+        live = FrameStream(hook, stop=stop)
+        followed = FollowedRecording(path, idle_s=idle, stop=stop)
+        note(f"watching {path}; Ctrl-C ends")
+        try:
+            _follow(followed, live, client, view, stop)
+        except InputError as error:
+            # What came before it is in the files that the run leaves all the same.
+            shown = f" ({live.report.sentence})" if live.report is not None and live.report.offered else ""
+            raise InputError(f"{error}{shown}") from error
+    report = live.report
+    if report is None or report.failed is not None or report.folder is None:
+        reason = (report and report.failed) or "the server was lost, and with it the live picture"
+        raise InputError(f"{reason}; the recording is untouched: stormlive reconstruct {path} -o picture.ome.tif")
+    note(f"{_ENDS[followed.ended or 'stopped']}: {report.sentence}")
+    note(f"picture and record: {report.folder}")
+
+
+def _follow(
+    followed: "FollowedRecording",
+    live: "FrameStream",
+    client: "LiveClient",
+    view: "RemoteView | None",
+    stop: threading.Event,
+) -> None:
+    """Send frames in a thread until the recording ends; the main thread shows the window or a status line."""
+
+    def send() -> None:
+        with live:
+            for axes, frame in followed:
+                live.send(frame, axes)
+
+    with ThreadPoolExecutor(1, "watch") as pool, StatusLine() as line:
+        sending = pool.submit(send)
+        while True:
+            try:
+                if view is not None:
+                    _show_window(view, client.address)
+                    view = None
+                with contextlib.suppress(TimeoutError):
+                    sending.result(0.2)
+                if (status := client.status(0.0)) is not None:
+                    line.show(status)
+                if sending.done():
+                    return sending.result()
+            except KeyboardInterrupt:
+                stop.set()
+            except BaseException:
+                stop.set()
+                raise
+
+
+def _show_window(view: "RemoteView", address: str) -> None:
+    from stormlive.viewer.window import run_window
+
+    try:
+        run_window(view, f"stormlive – {address}")
+    finally:
+        view.close()
+
+
+@contextlib.contextmanager
+def _server(given: str | None, own: "ServerSettings") -> Iterator[str]:
+    from stormlive.server.process import ServerProcess
+
+    if given is not None:
+        yield options.server_address(given)
+        return
+    with ServerProcess(own) as server:
+        yield server.address

@@ -1,0 +1,131 @@
+"""What is written of a run: checkpoints while it goes on, its files when it has ended. In the scribe's thread."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from stormlive.ranges import Ranges
+from stormlive.server.checkpoint import Moment
+from stormlive.server.protocols import Finish, FinishedRun
+from stormlive.server.run import Ending, Run
+from stormlive.server.runs import Runs
+from stormlive.server.shelf import Shelf
+from stormlive.wire.messages import Final, one_line
+
+_log = logging.getLogger(__name__)
+
+# A checkpoint may take a share of the disk's and the memory's time, not all of it.
+_PAUSE_PER_COST = 10.0
+
+
+def moment_of(run: Run, ending: Ending | None = None) -> Moment:
+    """Return a run as it is now; under the lock of `Runs`, in the engine thread."""
+    if run.reconstruction is None:
+        raise RuntimeError("a run that was never open has nothing to keep")
+    return Moment(
+        start=run.start,
+        account=run.ledger.as_dict(),
+        fingerprint=run.reconstruction.fingerprint,
+        table=None if run.table is None else run.table.mark(),
+        table_trouble=None if run.table is None else run.table.trouble,
+        started_at=run.started_at,
+        seconds=run.seconds(),
+        notices=run.notices,
+        ending=None if ending is None else (ending.exit_status, ending.n),
+    )
+
+
+class Closing:
+    """Writes for the worker; what a disk refuses costs no frame."""
+
+    def __init__(
+        self, runs: Runs, finish: Finish, shelf: Shelf | None, checkpoint_s: float, tell: Callable[[Run, Any], None]
+    ) -> None:
+        self._runs = runs
+        self._finish = finish
+        self._shelf = shelf
+        self._checkpoint_s = checkpoint_s
+        self._tell = tell
+
+    def keep(self, run: Run, moment: Moment, arrays: Mapping[str, NDArray[Any]], have: Ranges, began_s: float) -> None:
+        """Write a checkpoint of a run that goes on."""
+        written = self._write(run, moment, lambda: arrays)
+        cost_s = time.monotonic() - began_s
+        self._runs.kept(run, have if written else None, max(self._checkpoint_s, _PAUSE_PER_COST * cost_s))
+        if written:
+            self._tell(run, have)
+
+    def close(self, run: Run, ending: Ending) -> None:
+        """Write what a run leaves, and tell its sender, whatever happens."""
+        try:
+            final = self._close(run, ending)
+        except Exception as error:
+            _log.exception("run %s could not be closed well", run.start.name)
+            trouble = one_line(f"the run could not be closed well: {one_line(error) or type(error).__name__}")
+            final = run.ledger.final(run.start.run, ending.exit_status, None, trouble)
+        self._runs.closed(run, final)
+        self._tell(run, final)
+        _log.info("run %s has ended (%s). %s", run.start.name, ending.exit_status, final.sentence)
+
+    def _close(self, run: Run, ending: Ending) -> Final:
+        with self._runs.lock:
+            run.ledger.close(ending.n or 0)
+            moment = moment_of(run, ending) if run.checkpoint is not None else None
+        if moment is not None and run.reconstruction is not None:
+            # Killed from here on, the next server only has to write the files.
+            self._write(run, moment, run.reconstruction.snapshot)
+        if run.table is not None:
+            run.table.close(run.ledger.total)
+        folder, trouble = self._write_files(run, ending)
+        if self._shelf is not None:
+            self._shelf.forget(run.start)
+        if run.checkpoint is not None and trouble is None:
+            run.checkpoint.remove()
+        elif run.checkpoint is not None:
+            run.checkpoint.release()
+            trouble = one_line(f"{trouble}; what is needed to write them is kept in {run.checkpoint.folder}")
+        if run.table is not None:
+            trouble = trouble or run.table.trouble
+        return run.ledger.final(run.start.run, ending.exit_status, folder, trouble)
+
+    def _write(self, run: Run, moment: Moment, arrays: Callable[[], Mapping[str, NDArray[Any]]]) -> bool:
+        """Write a checkpoint; False, and the user told, when the disk does not take it."""
+        if run.checkpoint is None:
+            return False
+        try:
+            if run.table is not None:
+                # First: a checkpoint must not count on rows that are not on disk.
+                run.table.sync()
+            run.checkpoint.write(moment, arrays())
+        except Exception as error:
+            text = f"no checkpoint, the run goes on without: {one_line(error) or type(error).__name__}"
+            _log.warning("run %s: %s", run.start.name, text)
+            with self._runs.lock:
+                run.notice(text)
+            return False
+        return True
+
+    def _write_files(self, run: Run, ending: Ending) -> tuple[str | None, str | None]:
+        """Let the run's files be written; return their folder and what went wrong."""
+        if run.reconstruction is None:
+            raise RuntimeError("a run that was never open cannot be closed")
+        p50, p99 = run.latency_ms()
+        finished = FinishedRun(
+            start=run.start,
+            ledger=run.ledger,
+            exit_status=ending.exit_status,
+            started_at=run.started_at,
+            duration_s=run.seconds(),
+            notices=tuple(run.notices),
+            frames_per_s=run.mean_frames_per_s(),
+            latency_p50_ms=p50,
+            latency_p99_ms=p99,
+        )
+        try:
+            return self._finish(finished, run.reconstruction), None
+        except Exception as error:
+            _log.exception("the files of run %s could not be written; its canvas is kept", run.start.name)
+            return None, one_line(f"the files could not be written: {one_line(error) or type(error).__name__}")

@@ -1,0 +1,90 @@
+"""The acquisition's own dataset, from which the server reads frames that did not come over the wire."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stormlive.wire.frame import WIRE_DTYPES
+from stormlive.wire.messages import Start
+from stormlive_sim.errors import InputError
+from stormlive_sim.ndtiff_table import INDEX_NAME, Entry, check_entry, parse_index, pixel_dtype
+
+# Reading the index of a dataset that is being written.
+_MOST_INDEX_BYTES = 16 * 2**20
+
+
+class Dataset:
+    """An NDTiff folder, perhaps still being written: frames by their axes. In the engine thread only.
+
+    Attributes
+    ----------
+    grew_at
+        `time.monotonic` when its index was last seen to grow.
+    """
+
+    def __init__(self, folder: Path, start: Start) -> None:
+        self._folder = folder
+        self._shape = start.shape
+        self._dtype = WIRE_DTYPES[start.dtype]
+        self._places: dict[frozenset[tuple[str, int | str]], Entry] = {}
+        self._read_bytes = 0
+        self.grew_at = time.monotonic()
+
+    @classmethod
+    def of(cls, start: Start) -> "Dataset | None":
+        """Return the dataset that START names, if this machine sees it."""
+        if start.dataset is None:
+            return None
+        try:
+            folder = Path(start.dataset)
+            return cls(folder, start) if folder.is_absolute() and folder.is_dir() else None
+        except (OSError, ValueError):
+            return None
+
+    def frame(self, axes: Mapping[str, int | str]) -> NDArray[Any] | None:
+        """Return the frame with these axes, (Y, X) in the run's pixel type; None when it is not there (yet).
+
+        Raises
+        ------
+        InputError
+            When it is there, but not a frame of this run, or cannot be read.
+        """
+        place = frozenset(axes.items())
+        if place not in self._places:
+            self._look()
+        entry = self._places.get(place)
+        if entry is None:
+            return None
+        check_entry(entry, entry, self._folder)
+        if entry.shape != self._shape or pixel_dtype(entry).newbyteorder("<") != self._dtype:
+            raise InputError(f"the dataset has {entry.shape} {pixel_dtype(entry)} there, not this run's frames")
+        path = self._folder / entry.filename
+        try:
+            with path.open("rb") as file:
+                file.seek(entry.offset)
+                data = file.read(entry.shape[0] * entry.shape[1] * self._dtype.itemsize)
+        except OSError as error:
+            raise InputError(f"the dataset cannot be read: {error.strerror or error}") from error
+        if len(data) < entry.shape[0] * entry.shape[1] * self._dtype.itemsize:
+            return None
+        return np.frombuffer(data, self._dtype).reshape(entry.shape)
+
+    def _look(self) -> None:
+        """Take in what the index has gained."""
+        try:
+            with (self._folder / INDEX_NAME).open("rb") as file:
+                file.seek(self._read_bytes)
+                entries, n_bytes = parse_index(file.read(_MOST_INDEX_BYTES))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise InputError(f"the dataset cannot be read: {error.strerror or error}") from error
+        if n_bytes:
+            self._read_bytes += n_bytes
+            self.grew_at = time.monotonic()
+        for entry in entries:
+            self._places[frozenset(entry.axes.items())] = entry

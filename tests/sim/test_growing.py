@@ -1,0 +1,191 @@
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from stormlive_sim.errors import InputError
+from stormlive_sim.growing import FollowedRecording
+from stormlive_sim.growing_tiff import GrowingTiff
+from stormlive_sim.recording import Recording
+
+WRITER = Path(__file__).with_name("growing_writer.py")
+SHAPE = (20, 24)
+
+
+def frame(i: int) -> np.ndarray:
+    """The writer's frame `i`."""
+    return np.random.default_rng(i).integers(90, 500, SHAPE).astype(np.uint16)
+
+
+@contextmanager
+def writer(kind: str, path: Path, n: int, pause_s: float = 0.002) -> Iterator[subprocess.Popen]:
+    process = subprocess.Popen(
+        [sys.executable, str(WRITER), kind, str(path), str(n), str(pause_s)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def dataset_in(folder: Path) -> Path:
+    # ndstorage makes a folder of its own inside, or not: the index tells.
+    return next(folder.rglob("NDTiff.index")).parent
+
+
+@pytest.mark.parametrize("kind", ["tiff", "packed", "memmap"])
+def test_a_tiff_is_read_while_it_grows(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "movie.tif"
+    with writer(kind, path, 60) as process:
+        assert process.stdout.readline() == "0\n"
+        followed = FollowedRecording(path, idle_s=1.0)
+        got = list(followed)
+    assert followed.ended == "idle"
+    assert [axes["time"] for axes, _ in got] == list(range(60))
+    assert np.array_equal([pixels for _, pixels in got], [frame(i) for i in range(60)])
+
+
+def test_an_ndtiff_dataset_is_read_while_it_grows_and_ends_with_its_writer(tmp_path: Path) -> None:
+    folder = tmp_path / "raw"
+    with writer("ndtiff", folder, 300) as process:
+        assert process.stdout.readline() == "0\n"
+        followed = FollowedRecording(dataset_in(tmp_path), idle_s=30.0)
+        got, growing_then = [], False
+        for axes, pixels in followed:
+            got.append((axes, pixels))
+            growing_then |= process.poll() is None
+    assert growing_then
+    assert followed.ended == "complete"  # long before it would be idle
+    assert [axes for axes, _ in got] == [{"time": i} for i in range(300)]
+    assert np.array_equal([pixels for _, pixels in got], [frame(i) for i in range(300)])
+
+
+@pytest.mark.parametrize("kind", ["tiff", "packed", "ndtiff", "memmap"])
+def test_of_a_killed_writer_the_whole_frames_are_read_and_no_others(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / ("raw" if kind == "ndtiff" else "movie.tif")
+    with writer(kind, path, 4000) as process:
+        for _ in range(250):
+            assert process.stdout.readline()
+        process.kill()
+        process.wait()
+        followed = FollowedRecording(dataset_in(tmp_path) if kind == "ndtiff" else path, idle_s=0.5)
+        got = [pixels for _, pixels in followed]
+    assert followed.ended == "idle"
+    # The index of NDTiff is written in blocks of 8 KiB, about a hundred frames.
+    assert len(got) >= (130 if kind == "ndtiff" else 249)
+    assert np.array_equal(got, [frame(i) for i in range(len(got))])
+
+
+def test_a_frame_is_not_read_before_its_last_row_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "movie.tif"
+    tifffile.imwrite(tmp_path / "whole.tif", np.array([frame(i) for i in range(3)]), photometric="minisblack")
+    whole = (tmp_path / "whole.tif").read_bytes()
+    with Recording.open(tmp_path / "whole.tif") as recording:
+        offsets = [int(offset) for offset in recording._table.offset]
+    n_bytes = frame(0).nbytes
+    for preallocated in (False, True):
+        path.unlink(missing_ok=True)
+        growing = GrowingTiff(path)
+        assert growing.poll() is None  # not there yet
+        seen = 0
+        for cut in range(0, len(whole) + 1, 97):
+            path.write_bytes(whole[:cut] + (bytes(len(whole) - cut) if preallocated else b""))
+            growing._identity = None  # rewriting stands for appending
+            growth = growing.poll()
+            seen += 0 if growth is None else len(growth.axes)
+            complete = sum(offset + n_bytes <= cut for offset in offsets)
+            begun_last_row = sum(offset + n_bytes - 2 * SHAPE[1] < cut for offset in offsets)
+            assert seen <= (begun_last_row if preallocated else complete)
+        path.write_bytes(whole)
+        growing.poll()
+
+
+def test_files_that_shrink_vanish_or_are_replaced_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "movie.tif"
+    with tifffile.TiffWriter(path) as tiff:
+        for i in range(5):
+            tiff.write(frame(i), contiguous=False, metadata=None)
+    whole = path.read_bytes()
+    for harm, word in (
+        (lambda: path.write_bytes(whole[:1000]), "became shorter"),
+        (lambda: path.unlink(), "vanished"),
+        (lambda: (tmp_path / "other.tif").write_bytes(whole) and (tmp_path / "other.tif").replace(path), "replaced"),
+    ):
+        path.write_bytes(whole)
+        frames = iter(FollowedRecording(path, idle_s=5.0))
+        for i in range(5):
+            assert np.array_equal(next(frames)[1], frame(i))
+        harm()
+        with pytest.raises(InputError, match=word) as said:
+            next(frames)
+        assert "\n" not in str(said.value)
+
+
+def test_an_index_that_shrinks(tmp_path: Path) -> None:
+    with writer("ndtiff", tmp_path / "raw", 200, 0.0) as process:
+        process.wait(30)
+    index = dataset_in(tmp_path) / "NDTiff.index"
+    followed = FollowedRecording(index.parent, idle_s=5.0)
+    frames = iter(followed)
+    next(frames)
+    # Every frame that the first look found is delivered before the next look.
+    index.write_bytes(index.read_bytes()[:200])
+    (index.parent / "x_NDTiffStack.tif").touch()  # so that it does not count as complete
+    with pytest.raises(InputError, match="became shorter"):
+        list(frames)
+
+
+def test_nothing_appears(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no frame appeared"):
+        list(FollowedRecording(tmp_path / "none.tif", idle_s=0.2))
+    (tmp_path / "text.tif").write_text("it is a truth universally acknowledged")
+    with pytest.raises(InputError, match="not a TIFF"):
+        list(FollowedRecording(tmp_path / "text.tif", idle_s=0.2))
+
+
+def test_several_axes_are_refused(tmp_path: Path) -> None:
+    from ndstorage import NDTiffDataset
+
+    dataset = NDTiffDataset(str(tmp_path / "raw"), summary_metadata={}, writable=True)
+    for axes in ({"time": 0, "channel": "A"}, {"time": 1, "channel": "A"}, {"time": 1, "channel": "B"}):
+        dataset.put_image(axes, frame(0), {})
+    dataset.current_writer.reader.close()  # ndstorage forgets it
+    dataset.finish()
+    dataset.close()
+    with pytest.raises(InputError, match="time and channel"):
+        list(FollowedRecording(dataset_in(tmp_path), idle_s=0.2))
+
+
+def test_stop_ends_it(tmp_path: Path) -> None:
+    stop = threading.Event()
+    path = tmp_path / "movie.tif"
+    tifffile.imwrite(path, np.array([frame(i) for i in range(3)]), photometric="minisblack")
+    followed = FollowedRecording(path, idle_s=60.0, stop=stop)
+    for n, _ in enumerate(followed):
+        if n == 1:
+            stop.set()
+    assert followed.ended == "stopped"
+
+
+def test_a_frame_that_was_never_written_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stack = tifffile.memmap(
+        tmp_path / "movie.ome.tif", shape=(5, *SHAPE), dtype=np.uint16, ome=True, metadata={"axes": "TYX"}
+    )
+    stack[:3] = [frame(i) for i in range(3)]
+    stack[3, :-1] = frame(3)[:-1]
+    stack.flush()
+    with caplog.at_level(logging.WARNING):
+        got = [pixels for _, pixels in FollowedRecording(tmp_path / "movie.ome.tif", idle_s=0.2)]
+    assert np.array_equal(got, [frame(i) for i in range(3)])
+    assert "2 frames more" in caplog.text

@@ -1,0 +1,134 @@
+"""References instead of pixels: Pycro-Manager's ``image_saved_fn``."""
+
+import importlib.util
+import inspect
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ndstorage import NDTiffDataset
+
+from stormlive.acquire.hook import HookReport, StreamHook
+from stormlive.acquire.saved import image_saved
+from stormlive.server.loop import Server
+from stormlive.server.protocols import FinishedRun
+
+SCRIPT = Path(__file__).with_name("saved_scenario.py")
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("stream", "models", "sim")),
+}
+
+_spec = importlib.util.spec_from_file_location("stormlive_fake_engine", Path(__file__).with_name("fake_engine.py"))
+fake = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(fake)
+
+SHAPE = (24, 32)
+
+
+def frame(i: int) -> np.ndarray:
+    return np.random.default_rng(i).integers(90, 500, SHAPE).astype(np.uint16)
+
+
+class Closed:
+    """Takes the place of the writer of files and keeps the canvases."""
+
+    def __init__(self) -> None:
+        self.runs: list[tuple[FinishedRun, Any]] = []
+
+    def __call__(self, run: FinishedRun, canvas: object) -> str:
+        self.runs.append((run, canvas))
+        return "folder"
+
+
+@pytest.fixture
+def closed() -> Closed:
+    return Closed()
+
+
+@pytest.fixture
+def server(closed: Closed) -> Iterator[Server]:
+    with Server(fake.FakeEngine(), finish=closed, bind="tcp://127.0.0.1:*", heartbeat_s=0.2) as running:
+        yield running
+    running.raise_if_failed()
+
+
+@contextmanager
+def dataset_in(folder: Path) -> Iterator[NDTiffDataset]:
+    dataset = NDTiffDataset(str(folder), summary_metadata={}, writable=True)
+    try:
+        yield dataset
+    finally:
+        if dataset.current_writer is not None:
+            dataset.current_writer.reader.close()  # ndstorage forgets it
+        dataset.finish()
+        dataset.close()
+
+
+def test_a_thousand_frames_of_the_real_engine(tmp_path: Path, server: Server, closed: Closed) -> None:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), str(tmp_path), server.address, "1000"],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert answer["error"] == "None"
+    assert answer["offered"] == answer["in the picture"] == 1000, answer["sentence"]
+    ((_, canvas),) = closed.runs
+    np.testing.assert_array_equal(canvas.canvas, fake.direct_canvas(np.array([frame(i) for i in range(1000)])))
+
+
+def test_frames_are_read_while_the_dataset_is_written(tmp_path: Path, server: Server, closed: Closed) -> None:
+    hook = StreamHook(server.address, calibration=fake.CALIBRATION, outbox_mb=1)
+    saved = image_saved(hook)
+    assert len(inspect.signature(saved).parameters) == 2  # pycromanager counts them
+    with dataset_in(tmp_path / "raw") as dataset:
+        for i in range(300):
+            dataset.put_image({"time": i}, frame(i), {})
+            saved({"time": i}, dataset)
+    report = hook.close()
+    assert report.complete, report.sentence
+    assert report.replayed.count() == 300
+    np.testing.assert_array_equal(
+        closed.runs[0][1].canvas, fake.direct_canvas(np.array([frame(i) for i in range(300)]))
+    )
+
+
+def test_a_server_that_does_not_see_the_dataset_is_told_as_the_reason(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stormlive.server.dataset.Dataset.of", classmethod(lambda cls, start: None))
+    hook = StreamHook(server.address, calibration=fake.CALIBRATION, outbox_mb=1)
+    with dataset_in(tmp_path / "raw") as dataset:
+        for i in range(20):
+            dataset.put_image({"time": i}, frame(i), {})
+            image_saved(hook)({"time": i}, dataset)
+    assert_all_missing(hook.close(), 20, "the server does not see the dataset")
+
+
+def test_a_dataset_in_memory_and_one_that_breaks(server: Server) -> None:
+    class Broken:
+        def read_image(self, **axes: int) -> np.ndarray:
+            raise OSError("no such frame")
+
+    hook = StreamHook(server.address, calibration=fake.CALIBRATION, outbox_mb=1)
+    for i in range(3):
+        image_saved(hook)({"time": i}, Broken())  # does not raise
+    assert isinstance(hook.error, OSError)
+    assert_all_missing(hook.close(timeout_s=1), 3, "the hook failed: OSError")
+
+
+def assert_all_missing(report: HookReport, n: int, reason: str) -> None:
+    assert {why: ranges.count() for why, ranges in report.missing.items()} == {reason: n}

@@ -1,0 +1,125 @@
+"""Frames from a plain Python loop."""
+
+import importlib.util
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import stormlive
+from stormlive.acquire.hook import StreamHook
+from stormlive.acquire.stream import FrameStream
+from stormlive.server.loop import Server
+from stormlive.server.protocols import FinishedRun
+from stormlive_sim.errors import InputError
+
+_spec = importlib.util.spec_from_file_location("stormlive_fake_engine", Path(__file__).with_name("fake_engine.py"))
+fake = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(fake)
+
+SHAPE = (24, 32)
+
+
+class Closed:
+    """Takes the place of the writer of files and keeps the canvases."""
+
+    def __init__(self) -> None:
+        self.runs: list[tuple[FinishedRun, Any]] = []
+
+    def __call__(self, run: FinishedRun, canvas: object) -> str:
+        self.runs.append((run, canvas))
+        return "folder"
+
+
+@pytest.fixture
+def closed() -> Closed:
+    return Closed()
+
+
+@pytest.fixture
+def engine() -> Any:  # noqa: ANN401
+    return fake.FakeEngine()
+
+
+@pytest.fixture
+def server(closed: Closed, engine: Any) -> Iterator[Server]:  # noqa: ANN401
+    with Server(engine, finish=closed, bind="tcp://127.0.0.1:*", heartbeat_s=0.2) as running:
+        yield running
+    running.raise_if_failed()
+
+
+def movie(n: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(90, 500, (n, *SHAPE)).astype(np.uint16)
+
+
+def send_all(live: FrameStream, frames: np.ndarray) -> None:
+    for frame in frames:
+        live.send(frame)
+
+
+def test_a_loop_over_a_thousand_frames(server: Server, closed: Closed) -> None:
+    frames = movie(1000)
+    with stormlive.stream(server.address, calibration=fake.CALIBRATION) as live:
+        for frame in frames:
+            live.send(frame)
+    assert live.report.offered == live.report.live.count() == 1000
+    assert live.report.complete
+    ((run, canvas),) = closed.runs
+    assert run.exit_status == "ok"
+    np.testing.assert_array_equal(canvas.canvas, fake.direct_canvas(frames))
+
+
+def test_more_frames_than_the_outbox_holds_wait_and_none_is_lost(server: Server, closed: Closed, engine: Any) -> None:  # noqa: ANN401
+    frames = movie(300)
+    engine.gate.clear()
+    hook = StreamHook(
+        server.address, calibration=fake.CALIBRATION, mode="block", outbox_mb=20 * frames[0].nbytes / 2**20
+    )
+    timer = threading.Timer(0.3, engine.gate.set)
+    timer.start()
+    with FrameStream(hook) as live:
+        for frame in frames:
+            live.send(frame, axes={"t": 1})
+    timer.join()
+    assert live.report.complete, live.report.sentence
+    np.testing.assert_array_equal(closed.runs[0][1].canvas, fake.direct_canvas(frames))
+
+
+def test_a_frame_that_cannot_be_sent_is_refused_where_it_is_handed_over(server: Server, closed: Closed) -> None:
+    live = stormlive.stream(server.address, calibration=fake.CALIBRATION)
+    live.send(movie(1)[0])
+    for wrong in (movie(2), np.zeros((0, 3), np.uint8), np.zeros(SHAPE, np.int32), np.zeros(SHAPE, complex)):
+        with pytest.raises(InputError, match="uint16"):
+            live.send(wrong)
+    with pytest.raises(InputError, match="like the first"), live:
+        send_all(live, movie(1)[:, :-1])
+    assert live.report.offered == live.report.live.count() == 1
+    assert closed.runs[0][0].exit_status.startswith("aborted: expected frames of (24, 32)")
+
+
+def test_a_server_that_takes_nothing_is_waited_for_and_then_told(server: Server, engine: Any) -> None:  # noqa: ANN401
+    engine.gate.clear()
+    try:
+        hook = StreamHook(
+            server.address, calibration=fake.CALIBRATION, mode="block", outbox_mb=2 * movie(1).nbytes / 2**20
+        )
+        live = FrameStream(hook, patience_s=0.3)
+        with pytest.raises(ConnectionError, match="no frame was taken"):
+            send_all(live, movie(50))
+    finally:
+        engine.gate.set()
+    live.close()
+
+
+def test_no_server_and_a_server_that_refuses(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StreamHook.check, "__defaults__", (0.3,))
+    with pytest.raises(ConnectionError, match="stormlive serve"):
+        stormlive.stream("tcp://127.0.0.1:9", calibration=fake.CALIBRATION)
+    with pytest.raises(InputError, match="calibration"):
+        stormlive.stream(server.address, pixel_size_nm=100)
+    wrong = stormlive.Calibration(pixel_size_nm=55, baseline_adu=100, photons_per_adu=0.5, exposure_ms=10)
+    with pytest.raises(InputError, match="100 nm"), stormlive.stream(server.address, calibration=wrong) as live:
+        send_all(live, movie(10_000))

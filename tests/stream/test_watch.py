@@ -1,0 +1,119 @@
+"""``stormlive watch`` on recordings that grow."""
+
+import importlib.util
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from stormlive.cli.app import run
+from stormlive.server.loop import Server
+from stormlive.server.protocols import FinishedRun
+
+_spec = importlib.util.spec_from_file_location("stormlive_fake_engine", Path(__file__).with_name("fake_engine.py"))
+fake = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(fake)
+
+WRITER = Path(__file__).parents[1] / "sim" / "growing_writer.py"
+SHAPE = (20, 24)
+CALIBRATION = ("--pixel-size-nm", "100", "--baseline-adu", "100", "--photons-per-adu", "0.5", "--exposure-ms", "10")
+
+
+def frame(i: int) -> np.ndarray:
+    """The writer's frame `i`."""
+    return np.random.default_rng(i).integers(90, 500, SHAPE).astype(np.uint16)
+
+
+class Closed:
+    """Takes the place of the writer of files and keeps the canvases."""
+
+    def __init__(self) -> None:
+        self.runs: list[tuple[FinishedRun, Any]] = []
+
+    def __call__(self, run: FinishedRun, canvas: object) -> str:
+        self.runs.append((run, canvas))
+        return "folder"
+
+
+@pytest.fixture
+def closed() -> Closed:
+    return Closed()
+
+
+@pytest.fixture
+def server(closed: Closed) -> Iterator[Server]:
+    with Server(fake.FakeEngine(), finish=closed, bind="tcp://127.0.0.1:*") as running:
+        yield running
+    running.raise_if_failed()
+
+
+def watch(path: Path, server: Server, *more: str) -> int:
+    return run(["watch", str(path), "--headless", "--server", server.address, *CALIBRATION, *more])
+
+
+@pytest.mark.parametrize(("kind", "idle"), [("tiff", "1.5"), ("ndtiff", "60")])
+def test_a_thousand_frames_are_shown_while_they_are_written(
+    kind: str, idle: str, tmp_path: Path, server: Server, closed: Closed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / ("raw" if kind == "ndtiff" else "movie.tif")
+    writer = subprocess.Popen([sys.executable, str(WRITER), kind, str(path), "1000", "0.001"], stdout=subprocess.PIPE)
+    try:
+        assert writer.stdout.readline() == b"0\n"
+        drain = threading.Thread(target=writer.stdout.read)
+        drain.start()
+        assert watch(path, server, "--idle", idle) == 0
+    finally:
+        writer.kill()
+        writer.wait()
+        drain.join()
+        writer.stdout.close()
+    ((finished, canvas),) = closed.runs
+    assert finished.exit_status == "ok"
+    np.testing.assert_array_equal(canvas.canvas, fake.direct_canvas(np.array([frame(i) for i in range(1000)])))
+    said = capsys.readouterr().err
+    assert ("the recording is complete" if kind == "ndtiff" else "nothing was written any more") in said
+    assert "1000" in said
+
+
+def test_a_file_that_shrinks_ends_the_run_with_what_came_before(
+    tmp_path: Path, server: Server, closed: Closed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "movie.tif"
+    with tifffile.TiffWriter(path) as tiff:
+        for i in range(20):
+            tiff.write(frame(i), contiguous=False, metadata=None)
+    whole = path.read_bytes()
+
+    def cut() -> None:
+        while sum(server.engine.batches) < 20 and not closed.runs:
+            time.sleep(0.01)
+        path.write_bytes(whole[:3000])
+
+    shrink = threading.Thread(target=cut)
+    shrink.start()
+    assert watch(path, server, "--idle", "20") == 1
+    shrink.join()
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert "became shorter" in error
+    ((finished, canvas),) = closed.runs
+    assert finished.exit_status.startswith("aborted: ")
+    np.testing.assert_array_equal(canvas.canvas, fake.direct_canvas(np.array([frame(i) for i in range(20)])))
+
+
+def test_what_is_asked_wrongly_is_told_in_one_line(
+    tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["watch", str(tmp_path / "raw"), "--headless"]) == 1
+    assert "calibration" in capsys.readouterr().err
+    assert watch(tmp_path / "none.tif", server, "--idle", "0.3") == 1
+    assert "no frame appeared" in capsys.readouterr().err
+    assert watch(tmp_path / "none.tif", server, "--out", str(tmp_path / "out")) == 1
+    assert "stormlive serve" in capsys.readouterr().err
