@@ -304,7 +304,9 @@ def test_refused_strangers_do_not_fill_the_log(
         dealer.poll(20, zmq.POLLOUT)
         dealer.close()
     context.term()
-    assert sum("was not let in" in record.message for record in caplog.records) <= 20
+    # Only where someone asked for --verbose are the rest seen.
+    loud = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert sum("was not let in" in record.message for record in loud) <= 20
 
 
 def test_a_run_belongs_to_the_key_that_began_it(closed: Closed, keys: tuple[ServerKeys, ClientKeys]) -> None:
