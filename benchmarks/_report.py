@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("numpy", "torch", "pyzmq", "pycromanager", "mmpycorex", "pymmcore", "ndstorage")
+PACKAGES = (
+    "numpy",
+    "torch",
+    "openvino",
+    "tensorflow_cpu",
+    "pyzmq",
+    "pycromanager",
+    "mmpycorex",
+    "pymmcore",
+    "ndstorage",
+)
 
 
 def report(name: str, rows: list[dict[str, Any]], notes: dict[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """The Deep-STORM network of 2018, exactly (Nehme et al., Optica 5, 458, 2018)."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -39,6 +41,8 @@ class DeepStorm(nn.Module):
         super().__init__()
         self.pixel_size_nm = pixel_size_nm
         self.upsampling = upsampling
+        # What computes `maps` in its place where nothing is learnt: see `stormlive_models.runtime`.
+        self.runtime: Callable[[Tensor], Tensor] | None = None
         pool, up = nn.MaxPool2d(2), nn.Upsample(scale_factor=2, mode="nearest")
         encoder = [_block(1, 32), pool, _block(32, 64), pool, _block(64, 128), pool, _block(128, 512)]
         decoder = [up, _block(512, 128), up, _block(128, 64), up, _block(64, 32)]
@@ -72,8 +76,16 @@ class DeepStorm(nn.Module):
         height, width = (size * self.upsampling for size in photons.shape[1:])
         x = deepstorm_input(photons, self.upsampling, self.mean, self.std)
         x = functional.pad(x, (0, -width % 8, 0, -height % 8), mode="replicate")
+        return (self.runtime or self.maps)(x)[:, 0, :height, :width]
+
+    def maps(self, x: Tensor) -> Tensor:
+        """Return the heat map (B, 1, Y u, X u) of scaled input whose sides are multiples of 8."""
         heat: Tensor = self.layers(x.contiguous(memory_format=torch.channels_last))
-        return heat[:, 0, :height, :width]
+        return heat
+
+    def input_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Return (channels, rows, columns) of what `maps` gets for a frame."""
+        return 1, height * self.upsampling, width * self.upsampling
 
     def loss(self, photons: Tensor, truth: Emitters) -> Tensor:
         """Return the loss of frames (B, Y, X) and their emitters."""

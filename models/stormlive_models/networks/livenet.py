@@ -5,8 +5,9 @@ trained by the likelihood of DECODE (Speiser et al., Nature Methods 18, 1082, 20
 these onto a grid of any fineness, so that no work is spent on sub-pixels where nothing is.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from stormlive_sim.emitters import Emitters
 from stormlive_sim.psf import render_gaussians
 
 _OUTPUTS = 7
+_NARROW = 0.8  # sub-pixels
 # Large frames go through in tiles, so that a 2048x2048 frame needs the memory of a small one.
 _TILE_PX = 512
 _HALO_PX = 32
@@ -110,6 +112,8 @@ class LiveNet(nn.Module):
         super().__init__()
         self.pixel_size_nm = pixel_size_nm
         self.upsampling = upsampling
+        # What computes `maps` in its place where nothing is learnt: see `stormlive_models.runtime`.
+        self.runtime: Callable[[Tensor], Tensor] | None = None
         self.enter = _convolutions(2, width)
         self.down = _convolutions(width, 2 * width)
         self.bottom = _convolutions(2 * width, 4 * width)
@@ -131,12 +135,7 @@ class LiveNet(nn.Module):
         """Return the detections of scaled input, (B, 2, Y, X) as `livenet_input` makes it."""
         height, width = x.shape[2:]
         x = functional.pad(x, (0, -width % 4, 0, -height % 4), mode="replicate")
-        first = self.enter(x.contiguous(memory_format=torch.channels_last))
-        second = self.down(functional.max_pool2d(first, 2))
-        x = self.bottom(functional.max_pool2d(second, 2))
-        x = self.join(torch.cat((functional.interpolate(self.rise(x), scale_factor=2), second), 1))
-        x = self.join_again(torch.cat((functional.interpolate(self.rise_again(x), scale_factor=2), first), 1))
-        maps = self.head(x)[:, :, :height, :width].float()
+        maps = (self.runtime or self.maps)(x)[:, :, :height, :width].float()
         logit, dx, dy, log_photons, sx, sy, sn = maps.unbind(1)
         column = torch.arange(width, device=x.device) + 0.5
         row = (torch.arange(height, device=x.device) + 0.5)[:, None]
@@ -149,6 +148,20 @@ class LiveNet(nn.Module):
             sigma_y_px=functional.softplus(sy) + 0.01,
             sigma_log_photons=functional.softplus(sn) + 0.02,
         )
+
+    def maps(self, x: Tensor) -> Tensor:
+        """Return the heads' raw output (B, 7, Y, X) for scaled input whose sides are multiples of 4."""
+        first = self.enter(x.contiguous(memory_format=torch.channels_last))
+        second = self.down(functional.max_pool2d(first, 2))
+        x = self.bottom(functional.max_pool2d(second, 2))
+        x = self.join(torch.cat((functional.interpolate(self.rise(x), scale_factor=2), second), 1))
+        x = self.join_again(torch.cat((functional.interpolate(self.rise_again(x), scale_factor=2), first), 1))
+        maps: Tensor = self.head(x)
+        return maps
+
+    def input_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Return (channels, rows, columns) of what `maps` gets for a frame."""
+        return 2, height, width
 
     def calibrate(self, photons: Tensor) -> None:
         """Do nothing: livenet's scaling has no constants of the training set."""
@@ -193,5 +206,11 @@ class LiveNet(nn.Module):
         sigma = (sigma * (self.sigma_share * self.upsampling)).clamp(*self.sigma_bounds)
         x = (found.x_px[part][where] + tile.column) * self.upsampling
         y = (found.y_px[part][where] + tile.row) * self.upsampling
-        frame = torch.zeros(len(x), dtype=torch.long, device=x.device)
-        render_gaussians(canvas[None], frame, x, y, weight[where], sigma, radius=int(3.5 * self.sigma_bounds[1]))
+        value, widest = weight[where], sigma.amax(1)
+        # Most are narrow: windows of one size for all would be empty for the most part, and cost half of the time.
+        edges = (0.0, _NARROW, self.sigma_bounds[1])
+        for least, most in pairwise(edges):
+            these = (widest > least) & (widest <= most)
+            frame = torch.zeros(int(these.sum()), dtype=torch.long, device=x.device)
+            window = round(3.5 * most)
+            render_gaussians(canvas[None], frame, x[these], y[these], value[these], sigma[these], radius=window)

@@ -41,8 +41,8 @@ def sample_batch(settings: DataSettings, n: int, generator: torch.Generator) -> 
         float32 (n, patch, patch), as the engine would compute them from ADU.
     truth : Emitters
         `frame` is the index in the batch; only emitters inside the frame that a matched filter could tell from the
-        background's noise: photons >= `truth_min_snr` x sqrt(4 pi sigma² (background + 1)). No network can learn to
-        see the others, and asking for them teaches it to guess.
+        background's noise: photons >= `truth_min_snr` x sqrt(4 pi sigma² F (background + 1)), with the excess noise F
+        of 2 for an EMCCD and 1 else. No network can learn to see the others, and asking for them teaches it to guess.
     """
     size = settings.patch_px
     x_px, y_px, frame = draw_positions(settings, n, generator)
@@ -52,9 +52,9 @@ def sample_batch(settings: DataSettings, n: int, generator: torch.Generator) -> 
     sigma_px = _sigma_px(settings, frame, n, generator)
     radius = int(4.2 * settings.psf_sigma_nm[1] / settings.pixel_size_nm) + 1
     render_gaussians(clean, frame, x_px, y_px, photons, sigma_px, radius=radius)
-    measured = _camera(settings, clean, generator)
+    measured, excess = _camera(settings, clean, generator)
 
-    noise = (4 * math.pi * sigma_px.prod(1) * (level + 1)[frame]).sqrt()
+    noise = (4 * math.pi * sigma_px.prod(1) * (excess * (level + 1))[frame]).sqrt()
     keep = (x_px >= 0) & (x_px < size) & (y_px >= 0) & (y_px < size) & (photons >= settings.truth_min_snr * noise)
     table = Emitters(
         frame=frame, x_nm=x_px * settings.pixel_size_nm, y_nm=y_px * settings.pixel_size_nm, photons=photons
@@ -69,12 +69,15 @@ def sample_size(settings: DataSettings) -> int:
 
 def _photons(settings: DataSettings, frame: Tensor, n: int, generator: torch.Generator) -> Tensor:
     device = generator.device
-    spread = uniform(settings.photon_spread, n, generator)[frame]
+    # In some frames all emitters are alike. Without such frames a network never trusts that a spot of twice the light
+    # of its neighbours is two emitters.
+    varied = torch.rand(n, generator=generator, device=device) >= settings.steady_share
+    spread = (uniform(settings.photon_spread, n, generator) * varied)[frame]
     mean = log_uniform(settings.photons, n, generator)[frame]
     brightness = torch.exp(torch.randn(len(frame), generator=generator, device=device) * spread - spread**2 / 2)
     # Some emitters switch on or off during the exposure and are seen for a part of it only.
     part = torch.rand(len(frame), generator=generator, device=device)
-    share = uniform((0.0, settings.partial_share), n, generator)[frame]
+    share = (uniform((0.0, settings.partial_share), n, generator) * varied)[frame]
     partial = torch.rand(len(frame), generator=generator, device=device) < share
     return mean * brightness * torch.where(partial, part, 1.0)
 
@@ -91,8 +94,11 @@ def _sigma_px(settings: DataSettings, frame: Tensor, n: int, generator: torch.Ge
     return torch.stack((sigma * stretch, sigma / stretch), -1)[frame] * (1 + z.square()).sqrt().clamp_max(1.5)[:, None]
 
 
-def _camera(settings: DataSettings, clean: Tensor, generator: torch.Generator) -> Tensor:
-    """Return expected photons (n, Y, X) as a camera reads them and one calibration turns them back into photons."""
+def _camera(settings: DataSettings, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return expected photons (n, Y, X) as a camera reads them and one calibration turns them back into photons.
+
+    With them the factor (n,) by which the camera's multiplication raises the variance of its light.
+    """
     n, device = len(clean), generator.device
 
     def per_pixel() -> Tensor:
@@ -109,7 +115,7 @@ def _camera(settings: DataSettings, clean: Tensor, generator: torch.Generator) -
     clean = clean + hot * torch.rand(clean.shape, generator=generator, device=device) * 300
     sensor = Sensor(electrons_per_adu=0.5 * gain, em_gain=gain, read_noise_e=own_read_noise)
     adu = sensor.expose(clean * own_gain, generator) + _PIXEL_OFFSET_ADU * per_pixel() * mapped
-    return (adu - sensor.baseline_adu) * sensor.photons_per_adu
+    return (adu - sensor.baseline_adu) * sensor.photons_per_adu, 1.0 + emccd[:, 0, 0]
 
 
 def draw_background(settings: DataSettings, n: int, generator: torch.Generator) -> Tensor:

@@ -45,6 +45,7 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     photons: Range = (250.0, 6000.0)
     photon_spread: Range = (0.0, 0.6)
     partial_share: Share = 0.4
+    steady_share: Share = 0.4
     truth_min_snr: Annotated[float, Meta(ge=0)] = 4.0
     psf_sigma_nm: Range = (95.0, 145.0)
     aberrated_share: Share = 0.3

@@ -38,6 +38,7 @@ def validation_settings(data: DataSettings, density: float) -> DataSettings:
         photons=(1000.0, 1000.0),
         photon_spread=(0.0, 0.0),
         partial_share=0.0,
+        steady_share=0.0,
         truth_min_snr=4.0,
         psf_sigma_nm=(sigma_nm, sigma_nm),
         aberrated_share=0.0,

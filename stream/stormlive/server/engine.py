@@ -12,9 +12,11 @@ from stormlive.output.tables import LOCALIZATION, Rows, Sink
 from stormlive.server.memory import available_bytes
 from stormlive.wire.messages import Calibration
 from stormlive_models.binning import sum_2x2
+from stormlive_models.cel0 import Cel0
 from stormlive_models.checkpoint import ModelCard
 from stormlive_models.localize import Localizations, add_and_localize
 from stormlive_models.networks.livenet import LiveNet
+from stormlive_models.runtime import AUTO, TORCH, accelerate
 from stormlive_models.zoo import CEL0, DEFAULT, Model, camera_pixels_nm, choose, open_family
 from stormlive_sim.errors import InputError
 
@@ -55,14 +57,20 @@ class Engine:
     model : str
         Name of a shipped model, path of a safetensors file, or ``cel0``.
     device : str
-        ``auto``, ``cpu`` or ``cuda:N``.
+        ``auto``, ``cpu`` or ``cuda:N``; ``cpu:NAME`` is the CPU with the runtime of that name (`runtime.RUNTIMES`)
+        instead of the fastest one.
     """
 
     def __init__(self, model: str = DEFAULT, device: str = "auto") -> None:
-        self.torch_device = select_device(device)
+        place, _, runtime = device.partition(":")
+        self.torch_device = select_device(place if place == "cpu" else device)
         self.models = open_family(model, self.torch_device)
         for opened in self.models:
             check_upsampling(opened.card, opened.card.name if len(self.models) > 1 else model)
+        self.runtime = TORCH
+        if self.torch_device.type == "cpu":
+            networks = [opened.network for opened in self.models if not isinstance(opened.network, Cel0)]
+            self.runtime = accelerate(networks, runtime or AUTO)
 
     @property
     def model_name(self) -> str:
@@ -84,24 +92,24 @@ class Engine:
         """Where the model runs, in words."""
         if self.torch_device.type == "cuda":
             return f"{self.torch_device} ({torch.cuda.get_device_name(self.torch_device)})"
-        return "cpu"
+        return f"cpu ({self.runtime})"
 
     def check_localizes(self) -> None:
         """Raise an InputError when the model does not give what a table of localizations holds."""
         for model in self.models:
             localizing_network(model)
 
-    def open(self, shape: tuple[int, int], calibration: Calibration) -> "Reconstruction":
-        """Start the canvas of a run of frames (Y, X).
+    def open(self, shape: tuple[int, int], calibration: Calibration, *, beside: int = 0) -> "Reconstruction":
+        """Start a canvas for frames (Y, X), `beside` others of the same run.
 
         Raises
         ------
         InputError
-            When the model has no weights for the camera's pixel.
+            When the model has no weights for the camera's pixel, or there is not enough memory.
         """
         check_pixel_size(self.model_name, self.camera_pixels_nm, calibration.pixel_size_nm)
         model, binning = choose(self.models, calibration.pixel_size_nm)
-        return Reconstruction(model, binning, self.torch_device, shape, calibration)
+        return Reconstruction(model, binning, self.torch_device, shape, calibration, beside)
 
 
 def check_pixel_size(model: str, takes_nm: Sequence[tuple[float, float]], camera_nm: float) -> None:
@@ -140,7 +148,7 @@ def check_upsampling(card: ModelCard, model: str) -> None:
 
 
 class Reconstruction:
-    """The canvas of one run, on the engine's device; not thread-safe: whoever owns it serialises the calls.
+    """A canvas of a run, on the engine's device; not thread-safe: whoever owns it serialises the calls.
 
     Attributes
     ----------
@@ -157,7 +165,13 @@ class Reconstruction:
     """
 
     def __init__(
-        self, model: Model, binning: int, device: torch.device, shape: tuple[int, int], calibration: Calibration
+        self,
+        model: Model,
+        binning: int,
+        device: torch.device,
+        shape: tuple[int, int],
+        calibration: Calibration,
+        beside: int = 0,
     ) -> None:
         self.model = model
         self.binning = binning
@@ -168,8 +182,9 @@ class Reconstruction:
         rows, columns = -(-height // binning), -(-width // binning)
         self._computed_pixels = rows * columns * model.network.pixels_per_pixel
         n_bytes = 4 * rows * columns * model.card.upsampling**2
-        # Checkpoints and files are made of a copy in the machine's own memory.
-        wanted = {self._device: n_bytes, torch.device("cpu"): n_bytes * (2 if self._device.type == "cpu" else 1)}
+        # Checkpoints and files are made of a copy in the machine's own memory, of all canvases of the run at once.
+        copies = n_bytes * (1 + beside)
+        wanted = {self._device: n_bytes, torch.device("cpu"): copies + (n_bytes if self._device.type == "cpu" else 0)}
         too_small = InputError(
             f"a canvas for {width}x{height} pixels needs {n_bytes / 1e9:.1f} GB on {self._device} and as much again "
             "for its files, and there is less free; choose a smaller camera ROI or another --device"
