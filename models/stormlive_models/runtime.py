@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from platformdirs import user_cache_path
 from torch import Tensor, nn
 
+from stormlive_models.networks.convolutions import Convolutions
 from stormlive_models.networks.deepstorm import DeepStorm
 from stormlive_models.networks.livenet import LiveNet
 from stormlive_sim.atomic import whole_file
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-Network: TypeAlias = LiveNet | DeepStorm
+Network: TypeAlias = LiveNet | DeepStorm | Convolutions
 Maps: TypeAlias = Callable[[Tensor], Tensor]
 
 TORCH, TORCH_BF16, OPENVINO = RUNTIMES = ("torch", "torch-bf16", "openvino")
@@ -48,7 +49,7 @@ def accelerate(networks: Sequence[Network], wish: str = AUTO) -> str:
 
     Parameters
     ----------
-    networks : sequence of LiveNet or DeepStorm
+    networks : sequence of LiveNet, DeepStorm or Convolutions
         All of one size; the first is timed.
     wish : str
         One of `RUNTIMES`, or ``auto``: what the environment variable STORMLIVE_RUNTIME says, else what was fastest on

@@ -11,6 +11,7 @@ from rich.logging import RichHandler
 import stormlive
 from stormlive.cli import (
     acquire,
+    bench,
     demo,
     evaluate,
     import_keras,
