@@ -78,7 +78,7 @@ def isolated(photons: float, camera: str, n: int, generator: torch.Generator) ->
     return _exposed(truth, n, SIGMA_PX, BACKGROUND, camera, generator)
 
 
-def filament_movie(n: int, generator: torch.Generator) -> Frames:
+def filament_movie(n: int, generator: torch.Generator, density: float = MOVIE_DENSITY) -> Frames:
     """Return a movie like the Deep-STORM demo data: frames of microtubules, each with emitters of its own.
 
     As there, an emitter shines for one whole frame, and half of the field is empty: 5.5 emitters/um2 over the field
@@ -88,7 +88,7 @@ def filament_movie(n: int, generator: torch.Generator) -> Frames:
     side_nm = SIDE_PX * PIXEL_NM + 2 * margin_nm
     # So many labels that hardly one shines twice: a histogram of few sites would be spikes that no picture has.
     sites = filaments(MOVIE_FILAMENTS, (side_nm, side_nm), generator, spacing_nm=1.0) - margin_nm
-    mean = torch.full((n,), MOVIE_DENSITY * (side_nm / 1000) ** 2)
+    mean = torch.full((n,), density * (side_nm / 1000) ** 2)
     frame = torch.repeat_interleave(torch.arange(n), torch.poisson(mean, generator).long())
     place = sites[torch.randint(len(sites), (len(frame),), generator=generator)]
     brightness = torch.exp(0.1 * torch.randn(len(frame), generator=generator) - 0.1**2 / 2) * MOVIE_PHOTONS

@@ -42,12 +42,12 @@ class NullEngine:
     camera_pixels_nm = ((100.0, 100.0),)
     device = "cpu"
 
-    def open(self, shape: tuple[int, int], calibration: Calibration) -> NullReconstruction:
+    def open(self, shape: tuple[int, int], calibration: Calibration, *, beside: int = 0) -> NullReconstruction:
         """Return an empty canvas."""
         return NullReconstruction(shape)
 
 
 if __name__ == "__main__":
-    with Server(NullEngine(), finish=lambda run, canvas: None, bind="tcp://127.0.0.1:*") as server:
+    with Server(NullEngine(), finish=lambda run, canvases: None, bind="tcp://127.0.0.1:*") as server:
         print(server.address, flush=True)
         sys.stdin.read()

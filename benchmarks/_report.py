@@ -9,6 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
     "numpy",
@@ -25,11 +28,10 @@ PACKAGES = (
 
 def report(name: str, rows: list[dict[str, Any]], notes: dict[str, Any]) -> None:
     """Print `rows` as a table and write them with `notes` and the machine to ``results/NAME.json``."""
-    columns = list(rows[0])
-    cells = [[_text(row[column]) for column in columns] for row in rows]
-    widths = [max(len(text) for text in column) for column in zip(columns, *cells, strict=True)]
-    for line in (columns, ["-" * width for width in widths], *cells):
-        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*map(_text, row.values()))
+    Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False).print(table)
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     record = {
@@ -48,6 +50,7 @@ def machine() -> dict[str, Any]:
     return {
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
+        "cores of this run": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "python": platform.python_version(),
         **{package: _version(package) for package in PACKAGES},
     }

@@ -22,7 +22,20 @@ from stormlive.server.process import ServerProcess, ServerSettings
 from stormlive.wire.messages import Calibration
 
 FREE_PORT = "tcp://127.0.0.1:0"
+NOBODY = "tcp://127.0.0.1:9"
+CALIBRATION = Calibration(pixel_size_nm=100, baseline_adu=100, photons_per_adu=0.5, exposure_ms=10)
 NULL_SERVER = Path(__file__).with_name("_null_server.py")
+
+
+def blinking_movie(n_frames: int, side: int) -> NDArray[np.uint16]:
+    """Return frames (T, Y, X) that `CALIBRATION` fits: eight spots of 1000 photons in each, on 20 a pixel."""
+    draw = np.random.default_rng(0)
+    rows, columns = np.indices((side, side))
+    photons = np.full((n_frames, side, side), 20.0)
+    for frame in photons:
+        for y, x in draw.uniform(0, side, (8, 2)):
+            frame += 1000 / (2 * np.pi * 1.3**2) * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * 1.3**2))
+    return (CALIBRATION.baseline_adu + draw.poisson(photons) / CALIBRATION.photons_per_adu).astype(np.uint16)
 
 
 class RingCamera:
@@ -30,7 +43,8 @@ class RingCamera:
 
     def __init__(self, side: int) -> None:
         draw = np.random.default_rng(0)
-        self._ring = draw.poisson(40, (32, side, side)).astype(np.uint16) + np.uint16(100)
+        n_frames = min(32, max(4, 2**23 // side**2))
+        self._ring = draw.poisson(40, (n_frames, side, side)).astype(np.uint16) + np.uint16(100)
         self.shape = (side, side)
         self.bit_depth = 16
         self.n_frames = None
@@ -50,6 +64,10 @@ class RingCamera:
         np.copyto(out, self._ring[frame % len(self._ring), y : y + h, x : x + w])
 
 
+class FailedError(SystemExit):
+    """An acquisition did not come to its end."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunningServer:
     """Where a server listens, and its process."""
@@ -59,9 +77,9 @@ class RunningServer:
 
 
 @contextmanager
-def livenet_server(out: Path) -> Iterator[RunningServer]:
-    """Run the product's server with its network."""
-    settings = ServerSettings(bind=FREE_PORT, model="livenet", device="auto", out=out)
+def livenet_server(out: Path, model: str = "livenet") -> Iterator[RunningServer]:
+    """Run the product's server with its network, or another model."""
+    settings = ServerSettings(bind=FREE_PORT, model=model, device="auto", out=out)
     with ServerProcess(settings) as server:
         yield RunningServer(address=server.address, pid=server.pid or 0)
 
@@ -105,5 +123,5 @@ def acquire(
 
     report = process.run(tell)
     if report.failure is not None or report.result is None:
-        raise SystemExit(f"the acquisition failed: {report.failure}")
+        raise FailedError(f"the acquisition failed: {report.failure}")
     return report

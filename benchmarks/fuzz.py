@@ -60,7 +60,7 @@ def answer(parts: Sequence[bytes]) -> str:
     try:
         message, pixels = unpack(parts)
         outcome = type(message).__name__
-        if isinstance(message, FrameHeader) and pixels is not None:
+        if isinstance(message, FrameHeader) and message.at is msgspec.UNSET and pixels is not None:
             frame_of(message, pixels)
     except ProtocolError as error:
         message, outcome = None, str(error)
@@ -88,7 +88,7 @@ def golden() -> list[bytes]:
         raise SystemExit(f"{GOLDEN} is not there")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return [bytes.fromhex(data) for _, data in module.GOLDEN]
+    return [bytes.fromhex(data) for _, data in [*module.GOLDEN, *module.GOLDEN_LATER]]
 
 
 def damaged_bytes(data: bytes, pool: list[bytes], rng: random.Random) -> bytes:
@@ -150,7 +150,7 @@ def damaged_parts(header: bytes, rng: random.Random) -> list[bytes]:
         case 2:
             return [header, b"", b""]
         case 3 | 4:
-            return [header, bytes(rng.choice((0, 1, 80, 16383, 16384, 16385)))]
+            return [header, bytes(rng.choice((0, 0, 0, 1, 80, 16383, 16384, 16385)))]
         case _:
             return [header]
 

@@ -23,6 +23,7 @@ _TAPER = 0.25
 """Share of the picture's side over which both its ends are faded out."""
 _RING_SHARE = 0.1
 _LEAST_RINGS = 5
+_GRID_SHARE = 0.15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +47,15 @@ class RingCorrelation:
 
 
 def ring_correlation(
-    first: NDArray[np.floating], second: NDArray[np.floating], pixel_size_nm: float
+    first: NDArray[np.floating], second: NDArray[np.floating], pixel_size_nm: float, *, grid_nm: float | None = None
 ) -> RingCorrelation:
     """Correlate two pictures (Y, X) of the same field, made from two independent halves of the data.
 
     A ring is as wide as 10 % of its frequency, at least 5 steps of the transform: one step wide, the curve of a small
     field is so noisy that it falls below any threshold by chance.
+
+    With `grid_nm`, the camera's pixel, frequencies near those of its grid (up to 15 % of the grid's from a multiple,
+    along both axes) are left out: what a network leaves of the grid is the same in both halves and no resolution.
     """
     if first.shape != second.shape or first.ndim != 2:
         raise ValueError(f"expected two pictures of one shape (Y, X), got {first.shape} and {second.shape}")
@@ -67,6 +71,10 @@ def ring_correlation(
     twice[:, 0] = 1
     if width % 2 == 0:
         twice[:, -1] = 1
+    if grid_nm is not None:
+        nearest = [np.rint(f * grid_nm) for f in (fy, fx)]
+        near = [np.abs(f * grid_nm - n) < _GRID_SHARE for f, n in zip((fy, fx), nearest, strict=True)]
+        twice[near[0] & near[1] & ((nearest[0] != 0) | (nearest[1] != 0))] = 0
 
     def ring_sums(values: NDArray[np.floating]) -> NDArray[np.float64]:
         sums = np.bincount(ring, (values * twice).ravel(), minlength=n_rings)[:n_rings]

@@ -1,6 +1,6 @@
 """Where each frame of a recorded movie lies: file, offset, layout."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,15 @@ class FrameTable:
 
     def __len__(self) -> int:
         return len(self.offset)
+
+    def select(self, numbers: NDArray[np.intp]) -> "FrameTable":
+        """Return the table of some of the frames."""
+        return replace(
+            self,
+            file_index=self.file_index[numbers],
+            offset=self.offset[numbers],
+            compressed=self.compressed[numbers],
+        )
 
     @property
     def frame_bytes(self) -> int:

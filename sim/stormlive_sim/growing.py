@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stormlive_sim.errors import InputError
 from stormlive_sim.growing_ndtiff import GrowingNdtiff
-from stormlive_sim.growing_tiff import GrowingTiff
+from stormlive_sim.growing_tiff_set import GrowingTiffSet
 from stormlive_sim.growth import Growing
 from stormlive_sim.ndtiff_table import INDEX_NAME
 from stormlive_sim.recording import Recording
@@ -26,7 +26,8 @@ class FollowedRecording:
     Parameters
     ----------
     path
-        The dataset's folder, one of its files, or a TIFF file. It need not exist yet.
+        The dataset's folder, one of its files, or a TIFF file; the first where a recording is spread over several. It
+        need not exist yet.
     idle_s
         The recording has ended when its files did not change for so long.
     stop
@@ -91,4 +92,4 @@ def _open(path: Path) -> Growing | None:
     if not path.is_file():
         return None
     # One file of a dataset stands for the whole, as in `Recording.open`.
-    return GrowingNdtiff(path.parent) if (path.parent / INDEX_NAME).is_file() else GrowingTiff(path)
+    return GrowingNdtiff(path.parent) if (path.parent / INDEX_NAME).is_file() else GrowingTiffSet(path)

@@ -32,7 +32,6 @@ class GrowingNdtiff:
         self._first: Entry | None = None
         self._last: Entry | None = None
         self._places: set[frozenset[tuple[str, int | str]]] = set()
-        self._axis: str | None = None
         self._sizes: dict[str, int] = {}
         self.name = folder.name
 
@@ -48,7 +47,7 @@ class GrowingNdtiff:
         Raises
         ------
         InputError
-            The dataset vanished, became shorter, or is not one movie of grey frames.
+            The dataset vanished, became shorter, or is not of grey frames of one size and type.
         """
         self._waiting += self._news()
         whole: list[Entry] = []
@@ -98,17 +97,9 @@ class GrowingNdtiff:
         return [entry for entry in entries if self._belongs(entry)]
 
     def _belongs(self, entry: Entry) -> bool:
-        """Check an entry against the movie so far; False for a frame whose place is taken."""
+        """Check an entry against the frames so far; False for a frame whose place is taken."""
         self._first = self._first or entry
         check_entry(entry, self._first, self._folder)
-        for axis in entry.axes.keys() | self._first.axes.keys():
-            if entry.axes.get(axis) != self._first.axes.get(axis) and axis != self._axis:
-                if self._axis is not None:
-                    raise InputError(
-                        f"expected a dataset with time as its only axis, got {self._axis} and {axis} in "
-                        f"{self._folder}; record one channel, slice or position alone to watch it live"
-                    )
-                self._axis = axis
         place = frozenset(entry.axes.items())
         if place in self._places:
             logger.warning("%s has a second frame at %s; the first one counts", self._folder, entry.axes)

@@ -6,6 +6,7 @@ its last and one frame after the other, so a frame is whole when its last row, o
 inside the file, and not the zeros that a disk gives for what was never written.
 """
 
+import json
 import logging
 from dataclasses import dataclass
 from io import BufferedReader
@@ -16,9 +17,9 @@ import numpy as np
 from stormlive_sim.errors import InputError
 from stormlive_sim.frame_table import FrameTable, describe_frame
 from stormlive_sim.growth import Growth, state_of
-from stormlive_sim.tiff_description import read_description
+from stormlive_sim.tiff_description import Description, read_description
 from stormlive_sim.tiff_directories import CutShortError, DamagedError, TiffDirectories
-from stormlive_sim.tiff_stack import DESCRIPTION, Page, read_page
+from stormlive_sim.tiff_stack import DESCRIPTION, Page, frame_axes, read_page
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ _LEAST_HEADER = 16
 @dataclass(frozen=True, kw_only=True)
 class _Listed:
     page: Page
+    axes: dict[str, int | str]
     offset: int  # what the frame table names: of the pixels, or of the directory where they are compressed
 
 
@@ -49,6 +51,7 @@ class GrowingTiff:
         self._listed: list[_Listed] = []
         self._count = 0  # frames given out
         self._first: Page | None = None
+        self._description = Description()
         self._needed = 0  # first byte behind the frames that were given out
         self._identity: tuple[int, int] | None = None
         self._state = (0, 0)
@@ -64,8 +67,10 @@ class GrowingTiff:
         """False: a TIFF never says that nothing will follow."""
         return False
 
-    def poll(self, *, last: bool = False) -> Growth | None:
+    def poll(self, *, last: bool = False, over: bool = False) -> Growth | None:
         """Return the frames that are whole since the last call, None where there are none.
+
+        With `over` the writer goes on in another file, so that all that is listed here was written.
 
         Raises
         ------
@@ -81,14 +86,14 @@ class GrowingTiff:
             if not any(file.read(4)):
                 return None  # preallocated, and not begun
             file.seek(0)
-            ended = self._walk(TiffDirectories(file, self._path, self._state[0]))
-            n = self._whole(file, chain_ended=last and ended)
+            ended = self._walk(TiffDirectories(file, self._path, self._state[0]), last=last or over)
+            n = self._inside() if over else self._whole(file, chain_ended=last and ended)
         whole, self._listed = self._listed[:n], self._listed[n:]
-        if last and self._listed:
+        if (last or over) and self._listed:
             logger.warning("%s lists %d frames more than were written to their end", self._path, len(self._listed))
         if not whole or self._first is None:
             return None
-        first_number, self._count = self._count, self._count + len(whole)
+        self._count += len(whole)
         self._needed = max(self._needed, *(frame.page.end for frame in whole))
         table = FrameTable(
             files=(self._path,),
@@ -98,7 +103,7 @@ class GrowingTiff:
             offset=np.array([frame.offset for frame in whole], np.int64),
             compressed=np.array([frame.page.compressed for frame in whole], np.bool_),
         )
-        return Growth(table=table, axes=[{"time": first_number + i} for i in range(len(whole))])
+        return Growth(table=table, axes=[frame.axes for frame in whole])
 
     def _look_for_changes(self) -> None:
         found = state_of(self._path)
@@ -116,7 +121,7 @@ class GrowingTiff:
         self._identity = identity
         self._state = (size, found.st_mtime_ns)
 
-    def _walk(self, directories: TiffDirectories) -> bool:
+    def _walk(self, directories: TiffDirectories, *, last: bool) -> bool:
         """List the directories that are new; return whether the chain has an end."""
         pointer = self._pointer or directories.first_pointer
         number = self._count + len(self._listed)
@@ -126,7 +131,8 @@ class GrowingTiff:
                 page = read_page(directories, entries, f"frame {number} of {self._path}")
                 if self._first is None:
                     if DESCRIPTION in entries:
-                        read_description(directories.text(entries[DESCRIPTION]), self._path)
+                        text = directories.text(entries[DESCRIPTION])
+                        self._description = read_description(text, self._path, several=True)
                     self._first = page
                 if (page.shape, page.dtype) != (self._first.shape, self._first.dtype):
                     raise InputError(
@@ -134,12 +140,23 @@ class GrowingTiff:
                         f"got {describe_frame(page.shape, page.dtype)} at frame {number} of {self._path}; "
                         "give a file with one movie only"
                     )
-                self._listed.append(_Listed(page=page, offset=offset if page.compressed else page.offset))
+                try:
+                    axes = frame_axes(directories, entries, self._description, number)
+                except json.JSONDecodeError:
+                    if not last:
+                        return False  # Micro-Manager writes it behind the pixels
+                    axes = self._description.axes(number)
+                self._listed.append(_Listed(page=page, axes=axes, offset=offset if page.compressed else page.offset))
                 number += 1
                 self._pointer = pointer = following
         except (CutShortError, DamagedError):
             return False  # a directory that is not written yet
         return True
+
+    def _inside(self) -> int:
+        """Count the listed frames from the first that lie inside the file."""
+        inside = [listed.page.end <= self._state[0] for listed in self._listed]
+        return inside.index(False) if False in inside else len(inside)
 
     def _whole(self, file: BufferedReader, *, chain_ended: bool) -> int:
         """Count the listed frames from the first that are written to their end."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from stormlive_sim.errors import InputError
 from stormlive_sim.frame_table import FrameTable, describe_frame
+from stormlive_sim.routes import Route, route_of
 
 logger = logging.getLogger(__name__)
 
@@ -38,13 +39,27 @@ class Entry:
 
 def ndtiff_table(folder: Path) -> FrameTable:
     """Read where the frames of an NDTiff dataset lie, in the order of their one varying axis (time)."""
-    index = folder / INDEX_NAME
-    if not index.is_file():
-        raise InputError(
-            f"expected an NDTiff dataset (a folder with {INDEX_NAME}), got {folder}; "
-            "give the dataset's own folder, or the TIFF files themselves"
-        )
-    entries = _in_order(_entries(index), folder)
+    return _table(_in_order(_entries(_index(folder)), folder), folder)
+
+
+def ndtiff_tables(folder: Path) -> dict[Route, FrameTable]:
+    """Read where the frames of an NDTiff dataset lie, one table for each route.
+
+    Where more than one axis varies within a route, its frames are in the order in which they were written.
+    """
+    routes: dict[Route, list[Entry]] = {}
+    for entry in _entries(_index(folder)):
+        routes.setdefault(route_of(entry.axes), []).append(entry)
+    tables = {}
+    for route, entries in routes.items():
+        varying = _varying(entries)
+        ordered = len(varying) < 2 and all(isinstance(place, int) for places in varying.values() for place in places)
+        written = {frozenset(entry.axes.items()): entry for entry in entries}
+        tables[route] = _table(_in_order(entries, folder) if ordered else list(written.values()), folder)
+    return tables
+
+
+def _table(entries: list[Entry], folder: Path) -> FrameTable:
     first = entries[0]
     files: dict[str, int] = {}
     for entry in entries:
@@ -62,6 +77,16 @@ def ndtiff_table(folder: Path) -> FrameTable:
     return table
 
 
+def _index(folder: Path) -> Path:
+    index = folder / INDEX_NAME
+    if not index.is_file():
+        raise InputError(
+            f"expected an NDTiff dataset (a folder with {INDEX_NAME}), got {folder}; "
+            "give the dataset's own folder, or the TIFF files themselves"
+        )
+    return index
+
+
 def check_entry(entry: Entry, first: Entry, folder: Path) -> None:
     """Raise an InputError for a frame that does not belong to a grey movie with `first` as its first frame."""
     if entry.pixel_type not in _PIXELS or entry.compression != 0:
@@ -75,7 +100,7 @@ def check_entry(entry: Entry, first: Entry, folder: Path) -> None:
             f"{entry.axes} of {folder}; give a dataset of one movie only"
         )
     # The index comes from a file: it must not lead out of its folder.
-    if Path(entry.filename).name != entry.filename:
+    if Path(entry.filename).name != entry.filename or entry.filename == "..":
         raise InputError(f"the index of {folder} names a file outside its folder: {entry.filename!r}")
 
 
@@ -107,7 +132,7 @@ def parse_index(data: bytes) -> tuple[list[Entry], int]:
             offset, width, height, pixel_type, compression, metadata_offset, metadata_length, _ = fields
             entries.append(
                 Entry(
-                    axes=json.loads(axes),
+                    axes=_axes(axes),
                     filename=filename,
                     offset=offset,
                     shape=(height, width),
@@ -117,9 +142,16 @@ def parse_index(data: bytes) -> tuple[list[Entry], int]:
                 )
             )
             whole = position + _FIELDS.size
-    except (struct.error, ValueError):
-        pass  # half an entry
+    except (struct.error, ValueError, RecursionError):
+        pass  # half an entry, or none at all
     return entries, whole
+
+
+def _axes(text: str) -> dict[str, int | str]:
+    axes = json.loads(text)
+    if not isinstance(axes, dict) or not all(isinstance(value, int | str) for value in axes.values()):
+        raise ValueError("no axes")
+    return axes
 
 
 def _string(data: bytes, position: int) -> tuple[str, int]:
@@ -132,11 +164,7 @@ def _string(data: bytes, position: int) -> tuple[str, int]:
 
 def _in_order(entries: list[Entry], folder: Path) -> list[Entry]:
     """Sort by the one axis that varies; refuse several axes, name gaps."""
-    values: dict[str, set[int | str]] = {}
-    for entry in entries:
-        for axis, value in entry.axes.items():
-            values.setdefault(axis, set()).add(value)
-    varying = {axis: found for axis, found in values.items() if len(found) > 1}
+    varying = _varying(entries)
     if len(varying) > 1:
         axes = ", ".join(f"{axis} ({len(found)})" for axis, found in sorted(varying.items()))
         raise InputError(
@@ -157,6 +185,15 @@ def _in_order(entries: list[Entry], folder: Path) -> list[Entry]:
         logger.warning("%s lacks %d frames between its first and its last; those after a gap move up", folder, missing)
     by_number = {entry.axes[axis]: entry for entry in entries if axis in entry.axes}
     return [by_number[number] for number in sorted(numbers)]
+
+
+def _varying(entries: list[Entry]) -> dict[str, set[int | str]]:
+    """Return the axes on which frames differ, and their places there."""
+    values: dict[str, set[int | str]] = {}
+    for entry in entries:
+        for axis, value in entry.axes.items():
+            values.setdefault(axis, set()).add(value)
+    return {axis: found for axis, found in values.items() if len(found) > 1}
 
 
 def _describe(entry: Entry) -> str:

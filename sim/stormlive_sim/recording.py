@@ -1,4 +1,4 @@
-"""Recorded movies: TIFF stacks in their many shapes, and NDTiff datasets, frame by frame."""
+"""Recorded movies: TIFF stacks in their many shapes, NDTiff datasets and Zarr, frame by frame."""
 
 from collections.abc import Iterator, Sequence
 from io import BufferedReader
@@ -13,12 +13,25 @@ from numpy.typing import NDArray
 from stormlive_sim.errors import InputError
 from stormlive_sim.frame_table import FrameTable, concatenate
 from stormlive_sim.movie_writer import write_movie
-from stormlive_sim.ndtiff_table import INDEX_NAME, ndtiff_table
-from stormlive_sim.tiff_stack import tiff_table
+from stormlive_sim.ndtiff_table import INDEX_NAME, ndtiff_table, ndtiff_tables
+from stormlive_sim.routes import Route, name_of
+from stormlive_sim.tiff_set import set_of
+from stormlive_sim.tiff_stack import tiff_tables
 
 __all__ = ["Recording", "write_movie"]
 
 _DELIVERED = {"u1": np.uint8, "u2": np.uint16, "i2": np.uint16, "f4": np.float32, "f8": np.float32}
+_ZARR = ("zarr.json", ".zgroup", ".zarray")
+
+
+def delivered(stored: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the pixel type that `Recording.frame` gives for one in a file; KeyError for what no camera delivers."""
+    return np.dtype(_DELIVERED[stored.str[1:]])
+
+
+def is_zarr(path: Path) -> bool:
+    """Return whether a folder is a Zarr array or group."""
+    return any((path / name).is_file() for name in _ZARR)
 
 
 class Recording:
@@ -46,11 +59,11 @@ class Recording:
         self._stored = np.empty(table.shape, table.dtype)
         self.name = name
         self.shape = (len(table), *table.shape)
-        self.dtype: np.dtype[Any] = np.dtype(_DELIVERED[table.dtype.str[1:]])
+        self.dtype = delivered(table.dtype)
 
     @classmethod
     def open(cls, paths: Path | str | Sequence[Path | str]) -> "Recording":
-        """Open a TIFF file, several TIFF files as one movie, or an NDTiff dataset folder.
+        """Open a TIFF file, several TIFF files as one movie, an NDTiff dataset folder, or a Zarr folder.
 
         Raises
         ------
@@ -58,23 +71,47 @@ class Recording:
             Missing, empty, cut short or damaged files; colour, several channels, frames of different size or
             pixel type; pixel types that no camera delivers.
         """
+        (recording,) = cls._open(paths, several=False).values()
+        return recording
+
+    @classmethod
+    def open_each(cls, paths: Path | str | Sequence[Path | str]) -> "dict[Route, Recording]":
+        """Open a recording as `open` does, but of several channels, positions or z as several movies.
+
+        Raises
+        ------
+        InputError
+            As for `open`; or it does not tell of every frame where it belongs.
+        """
+        return cls._open(paths, several=True)
+
+    @classmethod
+    def _open(cls, paths: Path | str | Sequence[Path | str], *, several: bool) -> "dict[Route, Recording]":
         given = [Path(paths)] if isinstance(paths, Path | str) else [Path(path) for path in paths]
         if not given:
             raise InputError("expected at least one movie file, got none; give the TIFF files or the NDTiff folder")
-        if len(given) == 1 and given[0].is_dir():
-            return cls(ndtiff_table(given[0]), given[0].name)
-        folder = given[0].parent
-        if len(given) == 1 and given[0].is_file() and (folder / INDEX_NAME).is_file():
-            # One file of a dataset stands for the whole. ndstorage labels 8-bit pixels as 16-bit in the TIFF,
-            # so that only the index tells what they are.
-            table = ndtiff_table(folder)
-            if given[0] in table.files:
-                return cls(table, folder.name)
+        if len(given) == 1 and is_zarr(given[0]):
+            # Zarr is an extra, and what reads it is a Recording itself.
+            from stormlive_sim.zarr_recording import zarr_recordings
+
+            return {**zarr_recordings(given[0], several=several)}
+        # One file of a dataset stands for the whole. ndstorage labels 8-bit pixels as 16-bit in the TIFF,
+        # so that only the index tells what they are.
+        folder = given[0] if given[0].is_dir() else given[0].parent
+        if len(given) == 1 and (given[0].is_dir() or (given[0].is_file() and (folder / INDEX_NAME).is_file())):
+            tables: dict[Route, FrameTable] = ndtiff_tables(folder) if several else {(): ndtiff_table(folder)}
+            if given[0].is_dir() or any(given[0] in table.files for table in tables.values()):
+                return cls._of(tables, folder.name)
         name = given[0].name.removesuffix(given[0].suffix).removesuffix(".ome")
-        return cls(_tiff_movie(given), name)
+        return cls._of(_tiff_movies(given, several=several), name)
+
+    @classmethod
+    def _of(cls, tables: dict[Route, FrameTable], name: str) -> "dict[Route, Recording]":
+        several = len(tables) > 1
+        return {route: cls(table, f"{name} {name_of(route)}" if several else name) for route, table in tables.items()}
 
     def __len__(self) -> int:
-        return len(self._table)
+        return self.shape[0]
 
     def __enter__(self) -> Self:
         return self
@@ -102,9 +139,13 @@ class Recording:
         if not 0 <= i < len(self):
             raise InputError(f"expected a frame of 0 to {len(self) - 1} of {self.name}, got {i}")
         if out is None:
-            out = np.empty(self._table.shape, self.dtype)
-        elif out.shape != self._table.shape or out.dtype != self.dtype:
-            raise ValueError(f"expected out of {self._table.shape} {self.dtype}, got {out.shape} {out.dtype}")
+            out = np.empty(self.shape[1:], self.dtype)
+        elif out.shape != self.shape[1:] or out.dtype != self.dtype:
+            raise ValueError(f"expected out of {self.shape[1:]} {self.dtype}, got {out.shape} {out.dtype}")
+        self._fill(i, out)
+        return out
+
+    def _fill(self, i: int, out: NDArray[Any]) -> None:
         if self._table.compressed[i]:
             self._deliver(self._decode(i), out, i)
         elif out.dtype == self._table.dtype and out.flags.c_contiguous:
@@ -113,14 +154,14 @@ class Recording:
         else:
             self._read(i, self._stored)
             self._deliver(self._stored, out, i)
-        return out
 
-    def blocks(self, size: int) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Yield ``(start, frames)`` with frames ``(B, Y, X)``, B = `size` but for the last."""
+    def blocks(self, size: int, first: int = 0, end: int | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Yield ``(start, frames)`` of the frames `first` to before `end`, (B, Y, X), B = `size` but for the last."""
         if size < 1:
             raise ValueError(f"expected a block size of at least 1, got {size}")
-        for start in range(0, len(self), size):
-            block = np.empty((min(size, len(self) - start), *self._table.shape), self.dtype)
+        end = len(self) if end is None else end
+        for start in range(first, end, size):
+            block = np.empty((min(size, end - start), *self.shape[1:]), self.dtype)
             for offset, frame in enumerate(block):
                 self.frame(start + offset, out=frame)
             yield start, block
@@ -194,13 +235,13 @@ class Recording:
         )
 
 
-def _tiff_movie(paths: list[Path]) -> FrameTable:
+def _tiff_movies(paths: list[Path], *, several: bool) -> dict[Route, FrameTable]:
     for path in paths:
         if path.is_dir():
             raise InputError(f"expected TIFF files, got the folder {path} among them; give one NDTiff folder alone")
-    table, description = tiff_table(paths[0])
+    tables, description = tiff_tables(paths[0], several=several)
     if len(paths) > 1:
-        return concatenate([table, *(tiff_table(path)[0] for path in paths[1:])])
+        return _joined([tables, *(tiff_tables(path, several=several)[0] for path in paths[1:])], paths[0])
     if description.siblings:
         # One file of an OME set stands for the whole set, in the order that its metadata gives.
         siblings = [paths[0].with_name(Path(name).name) for name in description.siblings]
@@ -210,10 +251,26 @@ def _tiff_movie(paths: list[Path]) -> FrameTable:
                 f"{paths[0]} belongs to a set of {len(siblings)} files, of which {absent[0]} is "
                 "missing beside it; put all files of the set into one folder"
             )
-        table = concatenate([tiff_table(path)[0] for path in siblings])
-    if description.n_frames is not None and len(table) < description.n_frames:
+        tables = _joined([tiff_tables(path, several=several)[0] for path in siblings], paths[0])
+    elif description.n_frames is None:
+        # A recording that was stopped early has not got that metadata: the names tell.
+        rest = [tiff_tables(path, several=several)[0] for path in set_of(paths[0])[1:]]
+        tables = _joined([tables, *rest], paths[0])
+    held = sum(map(len, tables.values()))
+    if description.n_frames is not None and held < description.n_frames:
         raise InputError(
-            f"{paths[0]} promises {description.n_frames} frames and holds {len(table)}; copy the file again, "
+            f"{paths[0]} promises {description.n_frames} frames and holds {held}; copy the file again, "
             "or save the movie anew if its recording was stopped early (Fiji: File > Save As > Tiff)"
         )
-    return table
+    return _joined([tables], paths[0])
+
+
+def _joined(files: list[dict[Route, FrameTable]], path: Path) -> dict[Route, FrameTable]:
+    """Join what several files have of each route."""
+    routes = list(dict.fromkeys(route for tables in files for route in tables))
+    if () in routes and len(routes) > 1:
+        raise InputError(
+            f"{path} and what belongs to it do not tell of every frame of which channel, position or z it is; "
+            "save each of these as a movie of its own"
+        )
+    return {route: concatenate([tables[route] for tables in files if route in tables]) for route in routes}

@@ -5,6 +5,8 @@ pixels that are not there. A movie must be complete or refused, so the directori
 and tifffile decodes what is compressed.
 """
 
+import itertools
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +14,12 @@ import numpy as np
 
 from stormlive_sim.errors import InputError
 from stormlive_sim.frame_table import FrameTable, describe_frame
-from stormlive_sim.tiff_description import Description, read_description
+from stormlive_sim.routes import Route, name_of, route_of
+from stormlive_sim.tiff_description import Description, read_description, read_plane
 from stormlive_sim.tiff_directories import CutShortError, DamagedError, Entry, TiffDirectories
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, DESCRIPTION = 256, 257, 258, 259, 262, 270
+_PLANE = 51123  # Micro-Manager's JSON
 _STRIP_OFFSETS, _SAMPLES, _STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES, _FORMAT = 273, 277, 279, 324, 325, 339
 _PIXELS = {(1, 8): "u1", (1, 16): "u2", (2, 16): "i2", (3, 32): "f4", (3, 64): "f8"}
 _COLOUR = {2: "RGB", 5: "CMYK", 6: "YCbCr", 8: "CIELab"}
@@ -32,8 +36,11 @@ class Page:
     compressed: bool
 
 
-def tiff_table(path: Path) -> tuple[FrameTable, Description]:
-    """Read where the frames of one TIFF file lie, and what it says of its axes."""
+def tiff_tables(path: Path, *, several: bool) -> tuple[dict[Route, FrameTable], Description]:
+    """Read where the frames of one TIFF file lie, one table for each route, and what it says of its axes.
+
+    Unless `several`, it must be one movie, whose route is then empty.
+    """
     try:
         size = path.stat().st_size
         file = path.open("rb")
@@ -42,19 +49,28 @@ def tiff_table(path: Path) -> tuple[FrameTable, Description]:
     except OSError as error:
         raise InputError(f"could not open {path}: {error.strerror}; check its permissions") from None
     with file:
-        return _walk(TiffDirectories(file, path, size), path, size)
+        tables, description = _walk(TiffDirectories(file, path, size), path, size, several=several)
+    if several:
+        return tables, description
+    if len(tables) > 1:
+        names = ", ".join(name_of(route) for route in itertools.islice(tables, 8))
+        raise InputError(f"expected a movie with time as its only axis, got {names} in {path}; save one of them alone")
+    return {(): next(iter(tables.values()))}, description
 
 
-def _walk(directories: TiffDirectories, path: Path, size: int) -> tuple[FrameTable, Description]:
+def _walk(
+    directories: TiffDirectories, path: Path, size: int, *, several: bool
+) -> tuple[dict[Route, FrameTable], Description]:
     description = Description()
     first: Page | None = None
     offsets: list[int] = []
     compressed: list[bool] = []
+    routes: list[Route] = []
     try:
         for offset, entries in directories:
             page = read_page(directories, entries, f"frame {len(offsets)} of {path}")
             if first is None and DESCRIPTION in entries:
-                description = read_description(directories.text(entries[DESCRIPTION]), path)
+                description = read_description(directories.text(entries[DESCRIPTION]), path, several=several)
             first = first or page
             if (page.shape, page.dtype) != (first.shape, first.dtype):
                 raise InputError(
@@ -64,6 +80,11 @@ def _walk(directories: TiffDirectories, path: Path, size: int) -> tuple[FrameTab
                 )
             if page.end > size:
                 raise CutShortError
+            try:
+                axes = frame_axes(directories, entries, description, len(offsets))
+            except json.JSONDecodeError:
+                axes = description.axes(len(offsets))
+            routes.append(route_of(axes))
             offsets.append(offset if page.compressed else page.offset)
             compressed.append(page.compressed)
         if first is None:
@@ -75,6 +96,7 @@ def _walk(directories: TiffDirectories, path: Path, size: int) -> tuple[FrameTab
                 raise CutShortError
             offsets = [first.offset + i * n_bytes for i in range(promised)]
             compressed = [False] * promised
+            routes = [route_of(description.axes(i)) for i in range(promised)]
     except CutShortError:
         promised_text = f" of {description.n_frames}" if description.n_frames else ""
         raise InputError(
@@ -95,7 +117,22 @@ def _walk(directories: TiffDirectories, path: Path, size: int) -> tuple[FrameTab
         offset=np.array(offsets, np.int64),
         compressed=np.array(compressed, np.bool_),
     )
-    return table, description
+    return _dealt_out(table, routes), description
+
+
+def _dealt_out(table: FrameTable, routes: list[Route]) -> dict[Route, FrameTable]:
+    numbers: dict[Route, list[int]] = {}
+    for number, route in enumerate(routes):
+        numbers.setdefault(route, []).append(number)
+    return {route: table.select(np.array(some)) for route, some in numbers.items()}
+
+
+def frame_axes(
+    directories: TiffDirectories, entries: dict[int, Entry], description: Description, number: int
+) -> dict[str, int | str]:
+    """Return the axes of frame `number`; JSONDecodeError where they are not (yet) written as they should be."""
+    own = read_plane(directories.text(entries[_PLANE])) if _PLANE in entries else {}
+    return own or description.axes(number)
 
 
 def _intact(first: Page | None, read: int, description: Description, size: int) -> int:

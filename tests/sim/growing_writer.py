@@ -37,6 +37,18 @@ def main() -> None:
             for i in range(n):
                 tiff.write(frame(i), contiguous=False, compression="zlib" if kind == "packed" else None, metadata=None)
                 said(i)
+    elif kind == "split":  # as Micro-Manager does at 4 GB: here after every 25 frames, with the size from the start
+        import tifffile
+
+        for first in range(0, n, 25):
+            number = first // 25
+            part = path if number == 0 else path.with_name(path.name.replace(".ome.tif", f"_{number}.ome.tif"))
+            count = min(25, n - first)
+            stack = tifffile.memmap(part, shape=(count, *SHAPE), dtype=np.uint16, ome=False, metadata=None)
+            for i in range(count):
+                stack[i] = frame(first + i)
+                stack.flush()
+                said(first + i)
     elif kind == "memmap":  # all of the file from the start, as pymmcore-plus writes OME-TIFF
         import tifffile
 

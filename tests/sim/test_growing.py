@@ -154,17 +154,32 @@ def test_nothing_appears(tmp_path: Path) -> None:
         list(FollowedRecording(tmp_path / "text.tif", idle_s=0.2))
 
 
-def test_several_axes_are_refused(tmp_path: Path) -> None:
+def dataset_of(folder: Path, images: list[tuple[dict, np.ndarray]]) -> Path:
     from ndstorage import NDTiffDataset
 
-    dataset = NDTiffDataset(str(tmp_path / "raw"), summary_metadata={}, writable=True)
-    for axes in ({"time": 0, "channel": "A"}, {"time": 1, "channel": "A"}, {"time": 1, "channel": "B"}):
-        dataset.put_image(axes, frame(0), {})
+    dataset = NDTiffDataset(str(folder / "raw"), summary_metadata={}, writable=True)
+    for axes, image in images:
+        dataset.put_image(axes, image, {})
     dataset.current_writer.reader.close()  # ndstorage forgets it
     dataset.finish()
     dataset.close()
-    with pytest.raises(InputError, match="time and channel"):
-        list(FollowedRecording(dataset_in(tmp_path), idle_s=0.2))
+    return dataset_in(folder)
+
+
+def test_frames_of_several_axes_come_with_their_axes_as_they_were_written(tmp_path: Path) -> None:
+    places = [{"time": t, "channel": c, "z": z} for t in range(3) for c in "AB" for z in range(2)]
+    folder = dataset_of(tmp_path, [(place, frame(i)) for i, place in enumerate(places)])
+    got = list(FollowedRecording(folder, idle_s=0.2))
+    assert [axes for axes, _ in got] == places
+    assert np.array_equal([pixels for _, pixels in got], [frame(i) for i in range(12)])
+
+
+def test_channels_of_another_size_or_type_are_refused(tmp_path: Path) -> None:
+    others = {"size": frame(0)[:-1], "type": frame(0).astype(np.uint8)}
+    for name, other in others.items():
+        images = [({"time": 0, "channel": "A"}, frame(0)), ({"time": 0, "channel": "B"}, other)]
+        with pytest.raises(InputError, match="like the first"):
+            list(FollowedRecording(dataset_of(tmp_path / name, images), idle_s=0.2))
 
 
 def test_stop_ends_it(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stormlive.server import checkpoint, worker
 from stormlive.server.closing import Closing
 from stormlive.server.loop import Server
-from stormlive.server.protocols import FinishedRun
+from stormlive.server.protocols import Canvas, Finish, FinishedRun
 from stormlive.server.runs import Runs
 from stormlive.server.shelf import Shelf
 from stormlive.wire.messages import Calibration
@@ -95,21 +95,26 @@ class FakeEngine:
         self.gate = threading.Event()
         self.gate.set()
         self.broken = False
+        self.most_canvases = 1000
         self.batches: list[int] = []
 
-    def open(self, shape: tuple[int, int], calibration: Calibration) -> FakeReconstruction:
+    def open(self, shape: tuple[int, int], calibration: Calibration, *, beside: int = 0) -> FakeReconstruction:
+        if beside >= self.most_canvases:
+            raise InputError("a canvas needs 8 GB, and there is less free")
         if calibration.pixel_size_nm != self.pixel_size_nm:
             raise InputError(f"the model needs 100 nm pixels, the camera has {calibration.pixel_size_nm:g} nm")
         return FakeReconstruction(self, shape)
 
 
-def finish_in(shelf: Shelf) -> Callable[[FinishedRun, FakeReconstruction], str]:
-    """Return what writes a run's canvas and as much of its record as a server reads back."""
+def finish_in(shelf: Shelf) -> Finish:
+    """Return what writes a run's canvases and as much of its record as a server reads back."""
 
-    def finish(run: FinishedRun, reconstruction: FakeReconstruction) -> str:
+    def finish(run: FinishedRun, canvases: Sequence[Canvas]) -> str:
         folder = shelf.folder(run.start)
         folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / "canvas.npy", reconstruction.canvas)
+        for canvas in canvases:
+            name = f"canvas_{canvas.name}.npy" if len(canvases) > 1 else "canvas.npy"
+            np.save(folder / name, canvas.reconstruction.canvas)
         frames = {**run.ledger.as_dict(), "notices": list(run.notices)}
         record = {"run": str(run.start.run), "exit_status": run.exit_status, "summary": run.ledger.sentence()}
         (folder / "run.json").write_text(json.dumps({**record, "frames": frames, "seconds": run.duration_s}))

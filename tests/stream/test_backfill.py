@@ -1,74 +1,23 @@
 """What the live path could not take gets into the picture all the same."""
 
-# The fake engine is loaded by its path, so it has no type that annotations could name.
-# ruff: noqa: ANN401
-import contextlib
-import importlib.util
-import socket
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+import fake_engine as fake
+from cable import Cable
+from served import Closed, Dataset, movie, soon
 from stormlive.acquire.hook import HookReport, StreamHook
 from stormlive.acquire.spool import Spool
 from stormlive.ranges import Ranges
 from stormlive.server import run as run_module
 from stormlive.server.loop import Server
-from stormlive.server.protocols import FinishedRun
+from stormlive.server.runs import Runs
 
-FAKE = Path(__file__).with_name("fake_engine.py")
-_spec = importlib.util.spec_from_file_location("stormlive_fake_engine", FAKE)
-fake = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(fake)
-
-SHAPE = (12, 16)
 FRAME_MB = 12 * 16 * 2 / 2**20
-
-
-class Closed:
-    """Takes the place of the writer of files and keeps what it was given."""
-
-    def __init__(self) -> None:
-        self.runs: list[tuple[FinishedRun, Any]] = []
-
-    def __call__(self, run: FinishedRun, canvas: object) -> str:
-        self.runs.append((run, canvas))
-        return "folder"
-
-
-@pytest.fixture
-def closed() -> Closed:
-    return Closed()
-
-
-@pytest.fixture
-def engine() -> Any:
-    return fake.FakeEngine()
-
-
-@pytest.fixture
-def server(engine: Any, closed: Closed) -> Iterator[Server]:
-    with Server(engine, finish=closed, bind="tcp://127.0.0.1:*", heartbeat_s=0.2) as running:
-        yield running
-        engine.gate.set()
-    running.raise_if_failed()
-
-
-def movie(n: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(90, 500, (n, *SHAPE)).astype(np.uint16)
-
-
-def soon(condition: Callable[[], bool], wait_s: float = 20.0) -> None:
-    deadline = time.monotonic() + wait_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.005)
 
 
 def make_hook(server: Server, **options: object) -> StreamHook:
@@ -80,27 +29,6 @@ def acquire(hook: StreamHook, frames: np.ndarray, *, patiently: bool = False) ->
         if patiently:
             soon(lambda: hook._outbox.has_room)
         hook(frame, {"Axes": {"time": n}})
-
-
-class Dataset:
-    """An NDTiff dataset as Pycro-Manager writes it."""
-
-    def __init__(self, folder: Path) -> None:
-        from ndstorage import NDTiffDataset
-
-        self._writer = NDTiffDataset(str(folder), name="raw", writable=True)
-        self._writer.initialize({})
-        self.path = Path(self._writer.path)
-
-    def write(self, frames: np.ndarray, first: int = 0) -> None:
-        for n, frame in enumerate(frames, first):
-            self._writer.put_image({"time": n}, frame, {"Exposure": 10})
-
-    def finish(self) -> None:
-        writer = self._writer.current_writer
-        self._writer.finish()
-        self._writer.close()
-        writer.reader.close()  # ndstorage forgets it
 
 
 def assert_account(report: HookReport, closed: Closed, frames: np.ndarray, missing: Ranges | None = None) -> None:
@@ -117,7 +45,7 @@ def assert_account(report: HookReport, closed: Closed, frames: np.ndarray, missi
 
 
 def test_what_the_outbox_could_not_hold_is_read_from_the_dataset(
-    server: Server, engine: Any, closed: Closed, tmp_path: Path
+    server: Server, engine: fake.FakeEngine, closed: Closed, tmp_path: Path
 ) -> None:
     frames = movie(300)
     dataset = Dataset(tmp_path)
@@ -138,7 +66,7 @@ def test_what_the_outbox_could_not_hold_is_read_from_the_dataset(
 
 
 def test_a_dataset_that_is_still_being_written_is_waited_for(
-    server: Server, engine: Any, closed: Closed, tmp_path: Path
+    server: Server, engine: fake.FakeEngine, closed: Closed, tmp_path: Path
 ) -> None:
     frames = movie(200)
     dataset = Dataset(tmp_path)
@@ -158,7 +86,7 @@ def test_a_dataset_that_is_still_being_written_is_waited_for(
 
 
 def test_frames_that_nobody_saved_are_missing_and_say_so(
-    server: Server, engine: Any, closed: Closed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, engine: fake.FakeEngine, closed: Closed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_module, "DATASET_PATIENCE_S", 0.2)
     frames = movie(60)
@@ -173,19 +101,16 @@ def test_frames_that_nobody_saved_are_missing_and_say_so(
     assert hook.report.replayed
 
 
-def test_axes_of_any_length_are_referred_to(server: Server, engine: Any, closed: Closed, tmp_path: Path) -> None:
-    from ndstorage import NDTiffDataset
-
+def test_axes_of_any_length_are_referred_to(
+    server: Server, engine: fake.FakeEngine, closed: Closed, tmp_path: Path
+) -> None:
     frames, long = movie(60), {f"axis {n}": "µ" * 25 for n in range(14)}
-    dataset = Dataset.__new__(Dataset)
-    dataset._writer = NDTiffDataset(str(tmp_path), name="raw", writable=True)
-    dataset._writer.initialize({})
-    dataset.path = Path(dataset._writer.path)
+    dataset = Dataset(tmp_path)
     engine.gate.clear()
     hook = make_hook(server, dataset=str(dataset.path))
     for n, frame in enumerate(frames):
         axes = {"time": n, **(long if n % 7 else {})}
-        dataset._writer.put_image(axes, frame, {})
+        dataset.writer.put_image(axes, frame, {})
         hook(frame, {"Axes": axes})
     dataset.finish()
     engine.gate.set()
@@ -195,7 +120,9 @@ def test_axes_of_any_length_are_referred_to(server: Server, engine: Any, closed:
     assert_account(report, closed, frames)
 
 
-def test_a_dataset_of_other_frames_is_not_taken(server: Server, engine: Any, closed: Closed, tmp_path: Path) -> None:
+def test_a_dataset_of_other_frames_is_not_taken(
+    server: Server, engine: fake.FakeEngine, closed: Closed, tmp_path: Path
+) -> None:
     frames = movie(40)
     dataset = Dataset(tmp_path)
     dataset.write(np.zeros((40, 5, 5), np.uint16))
@@ -211,7 +138,9 @@ def test_a_dataset_of_other_frames_is_not_taken(server: Server, engine: Any, clo
 
 
 @pytest.mark.parametrize("dataset", [None, "/nowhere/on/this/machine"])
-def test_what_nothing_saves_waits_on_disk(server: Server, engine: Any, closed: Closed, dataset: str | None) -> None:
+def test_what_nothing_saves_waits_on_disk(
+    server: Server, engine: fake.FakeEngine, closed: Closed, dataset: str | None
+) -> None:
     frames = movie(300)
     engine.gate.clear()
     hook = make_hook(server, dataset=dataset)
@@ -226,7 +155,9 @@ def test_what_nothing_saves_waits_on_disk(server: Server, engine: Any, closed: C
     assert_account(report, closed, frames)
 
 
-def test_the_spool_is_bounded_and_its_places_are_used_again(server: Server, engine: Any, closed: Closed) -> None:
+def test_the_spool_is_bounded_and_its_places_are_used_again(
+    server: Server, engine: fake.FakeEngine, closed: Closed
+) -> None:
     frames = movie(200)
     hook = make_hook(server, spool_mb=50 * FRAME_MB)
     for part in (frames[:100], frames[100:]):
@@ -245,7 +176,7 @@ def test_the_spool_is_bounded_and_its_places_are_used_again(server: Server, engi
 
 
 def test_a_disk_that_is_full_ends_the_spool_and_not_the_run(
-    server: Server, engine: Any, closed: Closed, monkeypatch: pytest.MonkeyPatch
+    server: Server, engine: fake.FakeEngine, closed: Closed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -276,7 +207,9 @@ def test_a_spool_gives_back_what_it_was_given(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_preview_shows_the_newest_and_catches_up_on_nothing(server: Server, engine: Any, closed: Closed) -> None:
+def test_a_preview_shows_the_newest_and_catches_up_on_nothing(
+    server: Server, engine: fake.FakeEngine, closed: Closed
+) -> None:
     frames = movie(100)
     engine.gate.clear()
     hook = make_hook(server, mode="latest")
@@ -289,7 +222,7 @@ def test_a_preview_shows_the_newest_and_catches_up_on_nothing(server: Server, en
     assert_account(report, closed, frames, report.missing["a newer frame came"])
 
 
-def test_who_may_wait_loses_nothing(server: Server, engine: Any, closed: Closed) -> None:
+def test_who_may_wait_loses_nothing(server: Server, engine: fake.FakeEngine, closed: Closed) -> None:
     engine.frame_s = 0.001
     frames = movie(300)
     hook = make_hook(server, mode="block", spool_mb=0)
@@ -299,7 +232,7 @@ def test_who_may_wait_loses_nothing(server: Server, engine: Any, closed: Closed)
     assert_account(report, closed, frames)
 
 
-def test_closing_a_hook_frees_who_waits_for_room(server: Server, engine: Any) -> None:
+def test_closing_a_hook_frees_who_waits_for_room(server: Server, engine: fake.FakeEngine) -> None:
     engine.gate.clear()
     hook = make_hook(server, mode="block", spool_mb=0)
     camera = threading.Thread(target=acquire, args=(hook, movie(100)), daemon=True)
@@ -311,48 +244,9 @@ def test_closing_a_hook_frees_who_waits_for_room(server: Server, engine: Any) ->
     assert not camera.is_alive()
 
 
-class Cable:
-    """A network between hook and server that can be cut without either end being told."""
-
-    def __init__(self, address: str) -> None:
-        self._to = int(address.rpartition(":")[2])
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._through = threading.Event()
-        self._through.set()
-        self._open: list[socket.socket] = [self._listener]
-        self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                ours, _ = self._listener.accept()
-                theirs = socket.create_connection(("127.0.0.1", self._to))
-                self._open += [ours, theirs]
-                for source, target in ((ours, theirs), (theirs, ours)):
-                    threading.Thread(target=self._carry, args=(source, target), daemon=True).start()
-
-    def _carry(self, source: socket.socket, target: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65_536):
-                self._through.wait()
-                target.sendall(data)
-        with contextlib.suppress(OSError):
-            target.shutdown(socket.SHUT_RDWR)
-
-    def cut(self) -> None:
-        self._through.clear()
-
-    def mend(self) -> None:
-        self._through.set()
-
-    def close(self) -> None:
-        self.mend()
-        for end in self._open:
-            end.close()
-
-
-def test_a_network_that_is_cut_and_mended_costs_nothing(server: Server, engine: Any, closed: Closed) -> None:
+def test_a_network_that_is_cut_and_mended_costs_nothing(
+    server: Server, engine: fake.FakeEngine, closed: Closed
+) -> None:
     frames = movie(120)
     cable = Cable(server.address)
     engine.frame_s = 0.002
@@ -371,3 +265,18 @@ def test_a_network_that_is_cut_and_mended_costs_nothing(server: Server, engine: 
     ((run, canvas),) = closed.runs
     assert run.ledger.in_picture() == Ranges([(0, 119)])
     np.testing.assert_array_equal(canvas.canvas, fake.direct_canvas(frames))
+
+
+def test_a_start_that_comes_too_early_is_repeated_and_no_frame_is_lost(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, refusals = Runs.start, [None, None]
+    monkeypatch.setattr(Runs, "start", lambda *given, **named: refusals.pop() if refusals else start(*given, **named))
+    hook = make_hook(server, outbox_mb=4)
+    hook.check()
+    for frame in movie(200):
+        hook(frame, {})
+    report = hook.close(timeout_s=10)
+    assert refusals == []
+    assert report.complete, report.sentence
+    assert report.failed is None

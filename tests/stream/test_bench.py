@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from stormlive.cli import bench
 from stormlive.cli.app import run
 from stormlive_models.networks.livenet import LiveNet
 from stormlive_models.peak import network_macs
@@ -30,7 +31,8 @@ def test_the_parts_of_a_frame_make_up_its_time(tmp_path: Path, capsys: pytest.Ca
     assert "GMAC/s" in out
 
 
-def test_cel0_has_no_parts(tmp_path: Path) -> None:
+def test_cel0_has_no_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "_BATCH", 1)
     path = tmp_path / "bench.json"
     assert (
         run(["bench", "--model", "cel0", "--device", "cpu", "--sides", "16", "--seconds", "0.05", "--json", str(path)])

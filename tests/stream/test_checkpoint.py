@@ -1,11 +1,7 @@
 """Checkpoints: whole or not there; damaged, unwritable, held by another, and what becomes of the run then."""
 
-# The fake engine is loaded by its path, so it has no type that annotations could name.
-# ruff: noqa: ANN401
-import importlib.util
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,11 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import fake_engine as fake
+from served import SHAPE, movie, soon
 from stormlive.acquire import sender
 from stormlive.acquire.hook import StreamHook
 from stormlive.ranges import Ranges
 from stormlive.server import checkpoint as checkpoint_module
 from stormlive.server import run as run_module
+from stormlive.server.canvases import CanvasMoment
 from stormlive.server.checkpoint import CHECKPOINT_DIR, Checkpoint, InUseError, Moment
 from stormlive.server.ledger import Ledger
 from stormlive.server.loop import Server
@@ -28,28 +27,11 @@ from stormlive.server.shelf import Shelf
 from stormlive.wire.messages import Start
 from stormlive_sim.errors import InputError
 
-FAKE = Path(__file__).with_name("fake_engine.py")
-_spec = importlib.util.spec_from_file_location("stormlive_fake_engine", FAKE)
-fake = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(fake)
-
-SHAPE = (12, 16)
 RUN = UUID("12345678-1234-5678-1234-567812345678")
 START = Start(run=RUN, name="cell", dtype="uint16", shape=SHAPE, calibration=fake.CALIBRATION)
 
 
-def movie(n: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(90, 500, (n, *SHAPE)).astype(np.uint16)
-
-
-def soon(condition: Callable[[], bool], wait_s: float = 20.0) -> None:
-    deadline = time.monotonic() + wait_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.005)
-
-
-def moment(n: int, **changes: Any) -> Moment:
+def moment(n: int, **changes: object) -> Moment:
     ledger = Ledger()
     for seq in range(n):
         ledger.add(seq)
@@ -57,8 +39,9 @@ def moment(n: int, **changes: Any) -> Moment:
         "start": START,
         "account": ledger.as_dict(),
         "fingerprint": "fake",
-        "table": {"rows": n, "bytes": 7},
-        "table_trouble": None,
+        "canvases": [
+            CanvasMoment(route=(), name="unnamed", n_frames=n, table={"rows": n, "bytes": 7}, table_trouble=None)
+        ],
         "started_at": datetime.now(UTC),
         "seconds": 12.5,
         "notices": [],
@@ -71,14 +54,15 @@ def arrays(n: int) -> dict[str, np.ndarray]:
     """Return what a fake canvas of the first `n` frames keeps."""
     reconstruction = fake.FakeReconstruction(fake.FakeEngine(), SHAPE)
     reconstruction.add(movie(n))
-    return reconstruction.snapshot()
+    return {f"0/{name}": array for name, array in reconstruction.snapshot().items()}
 
 
-def leave_run(out: Path, n: int, **changes: Any) -> Path:
+def leave_run(out: Path, n: int, **changes: object) -> Path:
     """Leave what a server leaves that was killed after `n` frames; return the checkpoints' folder."""
     place = Checkpoint(out / "cell" / CHECKPOINT_DIR)
     for some in (n // 2, n):
-        place.write(moment(some, table=None, **changes), arrays(some))
+        canvas = CanvasMoment(route=(), name="unnamed", n_frames=some, table=None, table_trouble=None)
+        place.write(moment(some, canvases=[canvas], **changes), arrays(some))
     place.release()
     return place.folder
 
@@ -86,7 +70,7 @@ def leave_run(out: Path, n: int, **changes: Any) -> Path:
 class Served:
     """A server on an output folder, in this process."""
 
-    def __init__(self, out: Path, **options: Any) -> None:
+    def __init__(self, out: Path, **options: object) -> None:
         self.shelf = Shelf(out, folder_per_run=True)
         self.engine = fake.FakeEngine()
         settings = {"heartbeat_s": 0.1, "grace_s": 0.2, "checkpoint_s": 0.02, "max_batch": 8}
@@ -180,7 +164,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: p
     place = Checkpoint(tmp_path / "c")
     place.write(moment(3), arrays(3))
 
-    def full(tensors: Any, path: Path, metadata: Any) -> None:
+    def full(tensors: object, path: Path, metadata: object) -> None:
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
@@ -255,7 +239,7 @@ def test_an_interrupted_run_without_a_checkpoint_leaves_no_trace(tmp_path: Path)
 def test_a_full_disk_costs_checkpoints_and_never_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, full = checkpoint_module.save_file, [True]
 
-    def save(*args: Any) -> None:
+    def save(*args: object) -> None:
         if full[0]:
             raise OSError(28, "No space left on device")
         whole(*args)
@@ -305,7 +289,7 @@ def test_files_that_cannot_be_written_are_written_by_the_next_server(tmp_path: P
 def test_setting_the_clock_does_not_change_how_long_a_run_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Backwards(datetime):
         @classmethod
-        def now(cls, tz: Any = None) -> datetime:
+        def now(cls, tz: object = None) -> datetime:
             return datetime(1970, 1, 1, tzinfo=tz)
 
     with Served(tmp_path) as server:

@@ -1,47 +1,22 @@
 """The server is killed, as by kill -9, at every point of a run's course, and started again."""
 
-import importlib.util
 import json
 import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from stormlive.acquire import connection, sender
+import fake_engine as fake
+from served import FRAME_BYTES, assert_every_frame_once, end_script, make_hook, movie, soon, start_script
 from stormlive.acquire.hook import HookReport, StreamHook
 from stormlive.ranges import Ranges
 from stormlive.server.checkpoint import CHECKPOINT_DIR
 
-FAKE = Path(__file__).with_name("fake_engine.py")
-_spec = importlib.util.spec_from_file_location("stormlive_fake_engine", FAKE)
-fake = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(fake)
-
-SHAPE = (12, 16)
-FRAME_BYTES = 12 * 16 * 2
-
-
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "CONNECT_S", 0.5)
-    monkeypatch.setattr(sender, "LONGEST_PAUSE_S", 0.3)
-
-
-def movie(n: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(90, 500, (n, *SHAPE)).astype(np.uint16)
-
-
-def soon(condition: Callable[[], bool], wait_s: float = 30.0) -> None:
-    deadline = time.monotonic() + wait_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
+pytestmark = pytest.mark.usefixtures("hurry")
 
 
 class Servers:
@@ -54,14 +29,7 @@ class Servers:
 
     def start(self, point: str = "never", *, checkpoint_s: float = 0.05, frame_s: float = 0.0) -> "Servers":
         self.close()
-        argv = ["x", self.address, str(frame_s), str(self.out), str(checkpoint_s), point]
-        code = f"import sys, runpy; sys.path[:0] = {sys.path!r}; sys.argv = {argv!r}; "
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code + f"runpy.run_path({str(FAKE)!r}, run_name='__main__')"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self.process = start_script(fake.__file__, self.address, frame_s, self.out, checkpoint_s, point)
         self.address = self.process.stdout.readline().strip()
         assert self.address
         return self
@@ -75,9 +43,7 @@ class Servers:
 
     def close(self) -> None:
         if self.process is not None:
-            self.kill()
-            self.process.stdin.close()
-            self.process.stdout.close()
+            end_script(self.process)
             self.process = None
 
 
@@ -86,19 +52,6 @@ def servers(tmp_path: Path) -> Iterator[Servers]:
     servers = Servers(tmp_path / "runs")
     yield servers
     servers.close()
-
-
-def make_hook(address: str, **options: object) -> StreamHook:
-    return StreamHook(address, **{"calibration": fake.CALIBRATION, "outbox_mb": 4, "name": "cell", **options})
-
-
-def numbers(ranges: Ranges) -> list[int]:
-    return [n for first, last in ranges for n in range(first, last + 1)]
-
-
-def assert_every_frame_once(report: HookReport) -> None:
-    classes = [report.live, report.replayed, *report.missing.values()]
-    assert sorted(n for ranges in classes for n in numbers(ranges)) == list(range(report.offered))
 
 
 def assert_whole(out: Path, report: HookReport, frames: np.ndarray) -> dict[str, Any]:

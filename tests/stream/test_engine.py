@@ -94,6 +94,10 @@ def test_a_canvas_that_memory_does_not_hold_is_refused(engine: Engine, monkeypat
     with pytest.raises(InputError, match="smaller camera ROI"):
         engine.open((16, 16), CALIBRATION)
     engine.open((16, 8), CALIBRATION)
+    # A checkpoint needs copies of all canvases of a run at once.
+    with pytest.raises(InputError, match="there is less free"):
+        engine.open((16, 8), CALIBRATION, beside=3)
+    engine.open((16, 8), CALIBRATION, beside=1)
 
 
 def test_a_snapshot_goes_on_as_if_nothing_had_happened(engine: Engine, movie: np.ndarray) -> None:
@@ -130,3 +134,19 @@ def test_gpu_and_cpu_agree(engine: Engine, movie: np.ndarray) -> None:
     on_gpu = reconstruct(Engine("livenet", "cuda:0"), movie).canvas()
     on_cpu = reconstruct(engine, movie).canvas()
     assert np.abs(on_gpu - on_cpu).sum() < 0.01 * on_cpu.sum()
+
+
+def test_coarse_views_follow_the_canvas_and_hold_all_of_it(engine: Engine, movie: np.ndarray) -> None:
+    reconstruction = engine.open(movie.shape[1:], CALIBRATION)
+    for part in np.split(movie, 3):
+        reconstruction.add(part)
+        for level in (3, 5, 16):  # the last is one pixel, and must take no more memory than the canvas
+            rows, columns = (-(-side // 2**level) for side in reconstruction.canvas().shape)
+            view = reconstruction.view(level, 0, 0, columns, rows)
+            assert view.sum(dtype=np.float64) == pytest.approx(reconstruction.canvas().sum(dtype=np.float64), rel=1e-4)
+    other = engine.open(movie.shape[1:], CALIBRATION)
+    other.view(4, 0, 0, 1, 1)
+    arrays = reconstruction.snapshot()
+    arrays["counts"][0] = 0  # as many frames as the view was made of
+    other.restore(arrays)
+    assert (other.view(4, 0, 0, 3, 3) == reconstruction.view(4, 0, 0, 3, 3)).all()

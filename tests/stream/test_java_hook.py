@@ -1,39 +1,21 @@
 """The hook as Pycro-Manager's Java backend calls it: its own Python side, fed with what the bridge delivers."""
 
 import copy
-import importlib.util
 import queue
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 from pycromanager.acquisition import java_backend_acquisitions as java
 from pycromanager.acquisition.acquisition_superclass import Acquisition
 
+import fake_engine as fake
+from served import Closed
 from stormlive.acquire.hook import StreamHook
 from stormlive.server.loop import Server
-from stormlive.server.protocols import FinishedRun
-
-_spec = importlib.util.spec_from_file_location("stormlive_fake_engine", Path(__file__).with_name("fake_engine.py"))
-fake = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(fake)
 
 SHAPE = (24, 32)
-
-
-class Closed:
-    """Takes the place of the writer of files and keeps the canvases."""
-
-    def __init__(self) -> None:
-        self.runs: list[tuple[FinishedRun, Any]] = []
-
-    def __call__(self, run: FinishedRun, canvas: object) -> str:
-        self.runs.append((run, canvas))
-        return "folder"
 
 
 class JavaSide:
@@ -75,18 +57,6 @@ def message(i: int, image: np.ndarray, pixel_type: str) -> dict:
         "ReceivedTime": "2026-11-21 15:00:00 +0000",
     }
     return {"metadata": tags, "pixels": {"type": kind, "value": image.tobytes()}}
-
-
-@pytest.fixture
-def closed() -> Closed:
-    return Closed()
-
-
-@pytest.fixture
-def server(closed: Closed) -> Iterator[Server]:
-    with Server(fake.FakeEngine(), finish=closed, bind="tcp://127.0.0.1:*") as running:
-        yield running
-    running.raise_if_failed()
 
 
 def drive(hook: StreamHook, side: JavaSide, monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:

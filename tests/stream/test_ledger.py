@@ -65,9 +65,23 @@ def test_summary_and_json() -> None:
         "replayed": [],
         "missing": {"outbox full": [[120, 239]]},
         "refused_duplicates": 0,
+        "open_ended": False,
         "sentence": text,
     }
     assert ledger.missing_counts() == {"outbox full": 120}
+
+
+def test_of_a_run_that_was_cut_off_nobody_claims_to_know_the_end() -> None:
+    ledger = Ledger()
+    for seq in range(60):
+        ledger.add(seq)
+    ledger.close(None)
+    text = "60 of 60 frames are in the picture; whether the camera gave more is not known."
+    assert ledger.sentence() == text
+    again = Ledger.from_dict(json.loads(json.dumps(ledger.as_dict())))
+    assert again.final(UUID(int=1), "sender lost", None).sentence == text
+    again.close(60)
+    assert again.sentence() == "60 of 60 frames are in the picture."
 
 
 def test_strangers_cannot_invent_reasons_without_end() -> None:

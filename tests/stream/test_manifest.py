@@ -12,6 +12,7 @@ from stormlive.output import manifest
 from stormlive.output.manifest import (
     CameraRecord,
     ModelRecord,
+    RunPicture,
     prepare_folder,
     read_record,
     write_record,
@@ -34,9 +35,10 @@ WIDEFIELD = np.full((32, 48), 20.0, np.float32)
 
 
 def write(folder: Path, **changes: object) -> list[Path]:
+    picture: dict[str, Any] = {"n_frames": 361, "canvas": CANVAS, "widefield": WIDEFIELD}
+    picture |= {name: changes.pop(name) for name in ("canvas", "extra_files") if name in changes}
     fields: dict[str, Any] = {
-        "canvas": CANVAS,
-        "widefield": WIDEFIELD,
+        "pictures": [RunPicture(**picture)],
         "upsampling": 8,
         "camera": CAMERA,
         "model": ModelRecord(name="livenet", weights_sha256="ab" * 32, card={"pixel_size_nm": 100.0}),

@@ -23,6 +23,7 @@ from stormlive.wire.codec import (
 )
 from stormlive.wire.frame import WIRE_DTYPES, Frame
 from stormlive.wire.messages import (
+    MAX_CANVASES,
     MAX_FINAL_SPANS,
     MAX_SPANS,
     MAX_TEXT,
@@ -34,11 +35,13 @@ from stormlive.wire.messages import (
     Final,
     FrameHeader,
     Hello,
+    Judgement,
     Message,
     Ping,
     Pong,
     Refer,
     Report,
+    SegmentOffer,
     Start,
     Status,
     View,
@@ -189,8 +192,92 @@ GOLDEN: list[tuple[Message, str]] = [
 ]
 NAMES = [type(message).__name__ for message, _ in GOLDEN]
 
+# The same messages where they have fields that the first clients and servers of version 1 do not know.
+GOLDEN_LATER: list[tuple[Message, str]] = [
+    (
+        Hello(
+            version="stormlive-1",
+            run=RUN,
+            segment=SegmentOffer(name="/proc/4242/fd/7", nbytes=268435520, nonce=bytes(range(16))),
+        ),
+        "85a474797065a568656c6c6fa776657273696f6eab73746f726d6c6976652d31a4726f6c65a673656e646572a372756e"
+        "d92431323334353637382d313233342d353637382d313233342d353637383132333435363738a77365676d656e7483a4"
+        "6e616d65af2f70726f632f343234322f66642f37a66e6279746573ce10000040a56e6f6e6365c4100001020304050607"
+        "08090a0b0c0d0e0f",
+    ),
+    (
+        Welcome(
+            version="stormlive-1",
+            epoch="e1",
+            credit_bytes=67108864,
+            max_frame_bytes=67108864,
+            heartbeat_ms=1000,
+            clock_ns=123456789,
+            model="livenet",
+            model_pixel_size_nm=100.0,
+            view_port=5558,
+            status_port=5559,
+            lane="shm",
+        ),
+        "8ca474797065a777656c636f6d65a776657273696f6eab73746f726d6c6976652d31a565706f6368a26531ac63726564"
+        "69745f6279746573ce04000000af6d61785f6672616d655f6279746573ce04000000ac6865617274626561745f6d73cd"
+        "03e8a8636c6f636b5f6e73ce075bcd15a56d6f64656ca76c6976656e6574b36d6f64656c5f706978656c5f73697a655f"
+        "6e6dcb4059000000000000a9766965775f706f7274cd15b6ab7374617475735f706f7274cd15b7a46c616e65a373686d",
+    ),
+    (
+        FrameHeader(run=RUN, seq=7, t_ns=-5, dtype="uint16", shape=(64, 128), nbytes=16384, at=64),
+        "8aa474797065a56672616d65a372756ed92431323334353637382d313233342d353637382d313233342d353637383132"
+        "333435363738a373657107a4745f6e73fba56474797065a675696e743136a573686170659240cc80a66e6279746573cd"
+        "4000a46178657380a67265706c6179c2a2617440",
+    ),
+    (
+        Status(state="running", model="livenet", device="cpu", lane="shm"),
+        "de0016a474797065a6737461747573a57374617465a772756e6e696e67a56d6f64656ca76c6976656e6574a664657669"
+        "6365a3637075a372756ec0a46e616d65a0ab657869745f737461747573c0a8726563656976656400a46c69766500a872"
+        "65706c6179656400a764757261626c6500a764726f7070656400a86578706563746564c0ac6672616d65735f7065725f"
+        "73cb0000000000000000a76261636b6c6f6700ae6c6174656e63795f7035305f6d73c0ae6c6174656e63795f7039395f"
+        "6d73c0a57368617065c0aa757073616d706c696e67c0ad706978656c5f73697a655f6e6dc0a66e6f74696365a0a46c61"
+        "6e65a373686d",
+    ),
+    (
+        View(request=3, canvas="z-1"),
+        "8aa474797065a476696577a77265717565737403a372756ec0a770696374757265a663616e766173a56c6576656c00a1"
+        "7800a17900a177ce7fffffffa168ce7fffffffa663616e766173a37a2d31",
+    ),
+    (
+        Viewed(request=3, run=RUN, picture="last", level=0, x=0, y=0, w=1, h=2, nbytes=8, live=351, canvas="z-1"),
+        "8ca474797065a6766965776564a77265717565737403a372756ed92431323334353637382d313233342d353637382d31"
+        "3233342d353637383132333435363738a770696374757265a46c617374a56c6576656c00a17800a17900a17701a16802"
+        "a66e627974657308a46c697665cd015fa663616e766173a37a2d31",
+    ),
+    (
+        Status(state="running", model="livenet", device="cpu", canvases=("z-0", "z-1")),
+        "de0016a474797065a6737461747573a57374617465a772756e6e696e67a56d6f64656ca76c6976656e6574a664657669"
+        "6365a3637075a372756ec0a46e616d65a0ab657869745f737461747573c0a8726563656976656400a46c69766500a872"
+        "65706c6179656400a764757261626c6500a764726f7070656400a86578706563746564c0ac6672616d65735f7065725f"
+        "73cb0000000000000000a76261636b6c6f6700ae6c6174656e63795f7035305f6d73c0ae6c6174656e63795f7039395f"
+        "6d73c0a57368617065c0aa757073616d706c696e67c0ad706978656c5f73697a655f6e6dc0a66e6f74696365a0a86361"
+        "6e766173657392a37a2d30a37a2d31",
+    ),
+    (
+        Status(
+            state="running",
+            model="livenet",
+            device="cpu",
+            judgement=Judgement(frames=900, gauge="red", rsp=0.5, converged=False, drift_nm=(12.5, -1.0)),
+        ),
+        "de0016a474797065a6737461747573a57374617465a772756e6e696e67a56d6f64656ca76c6976656e6574a664657669"
+        "6365a3637075a372756ec0a46e616d65a0ab657869745f737461747573c0a8726563656976656400a46c69766500a872"
+        "65706c6179656400a764757261626c6500a764726f7070656400a86578706563746564c0ac6672616d65735f7065725f"
+        "73cb0000000000000000a76261636b6c6f6700ae6c6174656e63795f7035305f6d73c0ae6c6174656e63795f7039395f"
+        "6d73c0a57368617065c0aa757073616d706c696e67c0ad706978656c5f73697a655f6e6dc0a66e6f74696365a0a96a75"
+        "6467656d656e7485a66672616d6573cd0384a56761756765a3726564a3727370cb3fe0000000000000a9636f6e766572"
+        "676564c2a864726966745f6e6d92cb4029000000000000cbbff0000000000000",
+    ),
+]
 
-@pytest.mark.parametrize(("message", "data"), GOLDEN, ids=NAMES)
+
+@pytest.mark.parametrize(("message", "data"), [*GOLDEN, *GOLDEN_LATER])
 def test_golden_bytes(message: Message, data: str) -> None:
     assert encode(message).hex() == data
     assert decode(bytes.fromhex(data)) == message
@@ -200,7 +287,40 @@ def test_every_message_has_golden_bytes() -> None:
     assert sorted(NAMES) == sorted(kind.__name__ for kind in Message.__args__)
 
 
-@pytest.mark.parametrize(("message", "data"), GOLDEN, ids=NAMES)
+def test_the_names_of_all_canvases_fit_one_status() -> None:
+    no_numbers = ("frames", "canvas", "gauge", "sentence", "calibration", "converged", "drift_nm")
+    most = dict.fromkeys(("received", "live", "replayed", "durable", "dropped", "expected", "backlog"), 2**48 - 1)
+    status = Status(
+        state="finishing",
+        model="ä" * 150,
+        device="ä" * 150,
+        run=RUN,
+        name="ä" * 100,
+        exit_status="ä" * 150,
+        notice="ä" * 150,
+        shape=(65_536, 65_536),
+        lane="shm",
+        canvases=tuple("ä" * 30 + f"{number:04}" for number in range(MAX_CANVASES)),
+        judgement=Judgement(
+            **{name: 1 / 3 for name in Judgement.__struct_fields__ if name not in no_numbers},
+            frames=2**48 - 1,
+            canvas="ä" * 32,
+            gauge="unknown",
+            sentence="ä" * 150,
+            calibration="ä" * 150,
+            converged=True,
+            drift_nm=(1 / 3, -1 / 3),
+        ),
+        **most,
+    )
+    assert decode(encode(status)) == status
+    for too_much in (("z",) * (MAX_CANVASES + 1), ("z" * 65,)):
+        with pytest.raises(ProtocolError):
+            decode(changed(status, canvases=too_much))
+    assert decode(changed(View(request=1), canvas=None)).canvas is None
+
+
+@pytest.mark.parametrize(("message", "data"), [*GOLDEN, *GOLDEN_LATER])
 def test_unknown_keys_are_ignored(message: Message, data: str) -> None:
     fields = msgspec.msgpack.decode(bytes.fromhex(data))
     later = msgspec.msgpack.encode({**fields, "invented_in_1_7": {"a": [1, 2, {"b": None}]}})
@@ -225,7 +345,9 @@ def test_any_bytes_are_a_message_or_a_protocol_error(data: bytes) -> None:
 
 
 @settings(max_examples=400)
-@given(st.sampled_from(GOLDEN), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=6))
+@given(
+    st.sampled_from([*GOLDEN, *GOLDEN_LATER]), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=6)
+)
 def test_damaged_messages_are_messages_or_protocol_errors(
     golden: tuple[Message, str], damage: list[tuple[int, int]]
 ) -> None:
@@ -252,7 +374,7 @@ plain = st.recursive(
 
 
 @settings(max_examples=400)
-@given(st.sampled_from(GOLDEN), st.data())
+@given(st.sampled_from([*GOLDEN, *GOLDEN_LATER]), st.data())
 def test_wrong_content_is_a_protocol_error(golden: tuple[Message, str], data: st.DataObject) -> None:
     fields = msgspec.msgpack.decode(bytes.fromhex(golden[1]))
     key = data.draw(st.sampled_from(sorted(fields)))
@@ -262,7 +384,11 @@ def test_wrong_content_is_a_protocol_error(golden: tuple[Message, str], data: st
 
 
 @settings(max_examples=300)
-@given(st.lists(st.sampled_from([*(bytes.fromhex(data) for _, data in GOLDEN), b"", bytes(16384)]), max_size=4))
+@given(
+    st.lists(
+        st.sampled_from([*(bytes.fromhex(data) for _, data in [*GOLDEN, *GOLDEN_LATER]), b"", bytes(16384)]), max_size=4
+    )
+)
 def test_any_parts_are_a_message_or_a_protocol_error(parts: list[bytes]) -> None:
     try:
         message, pixels = unpack(parts)
@@ -300,12 +426,27 @@ HEADER = FrameHeader(run=RUN, seq=7, t_ns=0, dtype="uint16", shape=(64, 128), nb
         {"axes": {"time": [1]}},
         {"axes": {"x" * 65: 1}},
         {"type": "pickle"},
+        {"at": -1},
+        {"at": 2**40},
+        {"at": None},
+        {"at": "0"},
     ],
 )
 def test_frame_limits(fields: dict[str, object]) -> None:
     decode(changed(HEADER))
     with pytest.raises(ProtocolError):
         decode(changed(HEADER, **fields))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"name": "x" * 65}, {"name": 1}, {"nbytes": -1}, {"nbytes": 2**40}, {"nonce": bytes(15)}, {"nonce": "x" * 16}],
+)
+def test_limits_of_shared_memory(fields: dict[str, object]) -> None:
+    segment = {"name": "/proc/1/fd/1", "nbytes": 4096, "nonce": bytes(16)}
+    decode(changed(Hello(version="stormlive-1"), segment=segment))
+    with pytest.raises(ProtocolError):
+        decode(changed(Hello(version="stormlive-1"), segment={**segment, **fields}))
 
 
 @pytest.mark.parametrize("spans", [[[0, 0]] * (MAX_SPANS + 1), [[5, 4]], [[0]], [[0, 2**48]], [[-1, 0]]])

@@ -11,10 +11,11 @@ import torch
 from stormlive.cli.app import run
 from stormlive.output.manifest import read_record
 from stormlive.output.tables import Rows
+from stormlive.server.canvases import Canvases
 from stormlive.server.engine import Engine, Reconstruction
 from stormlive.server.finish import RunWriter
 from stormlive.server.ledger import Ledger
-from stormlive.server.protocols import FinishedRun
+from stormlive.server.protocols import FinishedRun, no_table
 from stormlive.server.run import Owner, Run
 from stormlive.server.status import run_status
 from stormlive.wire.flow import Credit
@@ -180,10 +181,11 @@ def test_summed_pixels_are_those_of_a_camera_with_larger_ones() -> None:
 def test_record_and_status_say_which_weights_and_that_pixels_are_summed(tmp_path: Path) -> None:
     engine = Engine("livenet", "cpu")
     start = Start(run=uuid4(), name="r", dtype="uint16", shape=(17, 20), calibration=calibration(65))
-    reconstruction = engine.open(start.shape, start.calibration)
+    canvases = Canvases(start, engine, no_table)
+    reconstruction = canvases.first.reconstruction
     reconstruction.add(np.full((3, 17, 20), 10, np.uint16))
     running = Run(start, Owner(peer=b"", credit=Credit(0)), 1)
-    running.reconstruction = reconstruction
+    running.canvases = canvases
     status = run_status(running, engine, silent=False)
     assert (status.model, status.upsampling) == ("livenet-140nm, 2x2 pixels summed", 4)
 
@@ -201,7 +203,7 @@ def test_record_and_status_say_which_weights_and_that_pixels_are_summed(tmp_path
         latency_p99_ms=None,
     )
     assert isinstance(reconstruction, Reconstruction)
-    writer(finished, reconstruction)
+    writer(finished, canvases.all)
     record = read_record(tmp_path / "run")
     assert (record.model.name, record.model.binning) == ("livenet-140nm", 2)
     assert record.model.weights_sha256 == engine.models[1].sha256

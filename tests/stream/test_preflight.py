@@ -1,23 +1,20 @@
 """``stormlive preflight``: the rates that it measures and what it makes of them."""
 
 import contextlib
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import fake_engine as fake
 from stormlive.acquire.rates import measure_rate
 from stormlive.cli import preflight
 from stormlive.cli.advice import Asked, Way, advise, per_second, size, span
 from stormlive.cli.app import run
 from stormlive.cli.link import link_server
 from stormlive.server.loop import Server
+from stormlive.wire.curve import ServerKeys
 from stormlive_sim.errors import InputError
-
-_spec = importlib.util.spec_from_file_location("stormlive_fake_engine", Path(__file__).with_name("fake_engine.py"))
-fake = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(fake)
 
 
 @contextlib.contextmanager
@@ -123,6 +120,22 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert "It does not keep up" in said
     assert run(["preflight", "--roi", "64", "--fps", "500"]) == 1
     assert "WIDTHxHEIGHT" in capsys.readouterr().err
+
+
+def test_a_server_elsewhere_is_measured_through_its_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["keys", "--dir", str(tmp_path / "keys"), "--client", "me"]) == 0
+    keys = ServerKeys.load(tmp_path / "keys" / "server")
+    engine = fake.FakeEngine(0.02)
+    with Server(engine, finish=lambda run, canvases: None, bind="tcp://127.0.0.1:*", keys=keys) as server:
+        asked = ["preflight", "--roi", "64x64", "--fps", "500", "--seconds", "0.2", "--server", server.address]
+        assert run([*asked, "--keys", str(tmp_path / "keys" / "me")]) == 0
+        said = capsys.readouterr().out
+        assert engine.batches
+        assert run(asked) == 1
+        assert run(["preflight", "--roi", "64x64", "--fps", "500", "--keys", str(tmp_path / "keys" / "me")]) == 1
+    assert f"fake on cpu at 127.0.0.1:{server.address.rpartition(':')[2]}" in said
+    assert "It does not keep up" in said
+    assert "the link alone" not in said
 
 
 def test_other_models_are_those_that_take_the_camera() -> None:

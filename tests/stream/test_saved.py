@@ -1,6 +1,5 @@
 """References instead of pixels: Pycro-Manager's ``image_saved_fn``."""
 
-import importlib.util
 import inspect
 import json
 import os
@@ -9,16 +8,21 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from ndstorage import NDTiffDataset
 
+import fake_engine as fake
+from served import Closed
 from stormlive.acquire.hook import HookReport, StreamHook
+from stormlive.acquire.outbox import Outbox
 from stormlive.acquire.saved import image_saved
+from stormlive.acquire.spool import Spool
+from stormlive.acquire.stock import Stock
+from stormlive.ranges import Ranges
 from stormlive.server.loop import Server
-from stormlive.server.protocols import FinishedRun
+from stormlive.wire.transport import Waker
 
 SCRIPT = Path(__file__).with_name("saved_scenario.py")
 ROOT = Path(__file__).parents[2]
@@ -26,39 +30,11 @@ ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("stream", "models", "sim")),
 }
-
-_spec = importlib.util.spec_from_file_location("stormlive_fake_engine", Path(__file__).with_name("fake_engine.py"))
-fake = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(fake)
-
 SHAPE = (24, 32)
 
 
 def frame(i: int) -> np.ndarray:
     return np.random.default_rng(i).integers(90, 500, SHAPE).astype(np.uint16)
-
-
-class Closed:
-    """Takes the place of the writer of files and keeps the canvases."""
-
-    def __init__(self) -> None:
-        self.runs: list[tuple[FinishedRun, Any]] = []
-
-    def __call__(self, run: FinishedRun, canvas: object) -> str:
-        self.runs.append((run, canvas))
-        return "folder"
-
-
-@pytest.fixture
-def closed() -> Closed:
-    return Closed()
-
-
-@pytest.fixture
-def server(closed: Closed) -> Iterator[Server]:
-    with Server(fake.FakeEngine(), finish=closed, bind="tcp://127.0.0.1:*", heartbeat_s=0.2) as running:
-        yield running
-    running.raise_if_failed()
 
 
 @contextmanager
@@ -100,22 +76,49 @@ def test_frames_are_read_while_the_dataset_is_written(tmp_path: Path, server: Se
             saved({"time": i}, dataset)
     report = hook.close()
     assert report.complete, report.sentence
-    assert report.replayed.count() == 300
+    assert report.live == closed.runs[0][0].ledger.live == Ranges([(0, 299)])
     np.testing.assert_array_equal(
         closed.runs[0][1].canvas, fake.direct_canvas(np.array([frame(i) for i in range(300)]))
     )
 
 
+def test_references_stay_in_line_when_the_connection_is_lost() -> None:
+    waker = Waker()
+    outbox = Outbox(2**16, waker)
+    stock = Stock(outbox, Spool(0))
+    for i in range(100):
+        outbox.refer({"time": i}, lambda: frame(0))
+    assert stock.take() is None  # before REPORT told that the server sees the dataset
+    stock.by_dataset = True
+
+    def refer(most: int) -> tuple[list[int], bool]:
+        parcel, replay = stock.take()
+        run = stock.run_of_references(parcel, most, replay=replay)
+        stock.sent(run, replay=replay)
+        return [parcel.seq for parcel in run], replay
+
+    assert refer(32) == ([*range(32)], False)
+    assert refer(32) == ([*range(32, 64)], False)
+    for seq in range(16):
+        stock.acknowledge(seq, keep=True)
+    stock.disconnected()
+    assert refer(32) == ([*range(16, 48)], False)  # nothing that came later was sent on the way
+    stock.bring_back(Ranges([(0, 15)]))  # of a server that was lost
+    assert refer(100) == ([*range(48, 100)], False)
+    assert refer(100) == ([*range(16)], True)
+    waker.close()
+
+
 def test_a_server_that_does_not_see_the_dataset_is_told_as_the_reason(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stormlive.server.dataset.Dataset.of", classmethod(lambda cls, start: None))
+    monkeypatch.setattr("stormlive.server.dataset.DataRoots.find", lambda self, start: None)
     hook = StreamHook(server.address, calibration=fake.CALIBRATION, outbox_mb=1)
     with dataset_in(tmp_path / "raw") as dataset:
         for i in range(20):
             dataset.put_image({"time": i}, frame(i), {})
             image_saved(hook)({"time": i}, dataset)
-    assert_all_missing(hook.close(), 20, "the server does not see the dataset")
+    assert_all_missing(hook.close(), 20, "the server does not see the dataset or may not read it")
 
 
 def test_a_dataset_in_memory_and_one_that_breaks(server: Server) -> None:

@@ -1,58 +1,17 @@
 """Frames from a plain Python loop."""
 
-import importlib.util
 import threading
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+import fake_engine as fake
 import stormlive
+from served import SHAPE, Closed, movie
 from stormlive.acquire.hook import StreamHook
 from stormlive.acquire.stream import FrameStream
 from stormlive.server.loop import Server
-from stormlive.server.protocols import FinishedRun
 from stormlive_sim.errors import InputError
-
-_spec = importlib.util.spec_from_file_location("stormlive_fake_engine", Path(__file__).with_name("fake_engine.py"))
-fake = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(fake)
-
-SHAPE = (24, 32)
-
-
-class Closed:
-    """Takes the place of the writer of files and keeps the canvases."""
-
-    def __init__(self) -> None:
-        self.runs: list[tuple[FinishedRun, Any]] = []
-
-    def __call__(self, run: FinishedRun, canvas: object) -> str:
-        self.runs.append((run, canvas))
-        return "folder"
-
-
-@pytest.fixture
-def closed() -> Closed:
-    return Closed()
-
-
-@pytest.fixture
-def engine() -> Any:  # noqa: ANN401
-    return fake.FakeEngine()
-
-
-@pytest.fixture
-def server(closed: Closed, engine: Any) -> Iterator[Server]:  # noqa: ANN401
-    with Server(engine, finish=closed, bind="tcp://127.0.0.1:*", heartbeat_s=0.2) as running:
-        yield running
-    running.raise_if_failed()
-
-
-def movie(n: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(90, 500, (n, *SHAPE)).astype(np.uint16)
 
 
 def send_all(live: FrameStream, frames: np.ndarray) -> None:
@@ -72,7 +31,9 @@ def test_a_loop_over_a_thousand_frames(server: Server, closed: Closed) -> None:
     np.testing.assert_array_equal(canvas.canvas, fake.direct_canvas(frames))
 
 
-def test_more_frames_than_the_outbox_holds_wait_and_none_is_lost(server: Server, closed: Closed, engine: Any) -> None:  # noqa: ANN401
+def test_more_frames_than_the_outbox_holds_wait_and_none_is_lost(
+    server: Server, closed: Closed, engine: fake.FakeEngine
+) -> None:
     frames = movie(300)
     engine.gate.clear()
     hook = StreamHook(
@@ -97,10 +58,10 @@ def test_a_frame_that_cannot_be_sent_is_refused_where_it_is_handed_over(server: 
     with pytest.raises(InputError, match="like the first"), live:
         send_all(live, movie(1)[:, :-1])
     assert live.report.offered == live.report.live.count() == 1
-    assert closed.runs[0][0].exit_status.startswith("aborted: expected frames of (24, 32)")
+    assert closed.runs[0][0].exit_status.startswith(f"aborted: expected frames of {SHAPE}")
 
 
-def test_a_server_that_takes_nothing_is_waited_for_and_then_told(server: Server, engine: Any) -> None:  # noqa: ANN401
+def test_a_server_that_takes_nothing_is_waited_for_and_then_told(server: Server, engine: fake.FakeEngine) -> None:
     engine.gate.clear()
     try:
         hook = StreamHook(

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stormlive.viewer.view import EVERYTHING, Visible
+from stormlive.viewer.view import EVERYTHING, FINEST, Visible
 
 visible_parts = st.builds(
     Visible,
@@ -38,8 +38,8 @@ def test_a_request_lies_in_its_level_and_covers_what_is_seen(
 def test_the_level_is_the_finest_that_the_screen_can_show(part: Visible) -> None:
     level, _ = part.level_and_rectangle(shape=(4096, 4096), pixel_size_nm=12.5, levels=6)
     pixels_of_the_screen = 12.5 * 2**level / part.nm_per_screen_px
-    assert pixels_of_the_screen > 0.999 or level == 5
-    assert pixels_of_the_screen < 2 or level == 0
+    assert pixels_of_the_screen > 0.999 / FINEST or level == 5
+    assert pixels_of_the_screen < 2 / FINEST or level == 0
 
 
 def test_a_window_that_knows_no_field_asks_for_all_of_it() -> None:

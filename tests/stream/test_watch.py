@@ -1,25 +1,19 @@
 """``stormlive watch`` on recordings that grow."""
 
-import importlib.util
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 
+import fake_engine as fake
+from served import Closed
 from stormlive.cli.app import run
 from stormlive.server.loop import Server
-from stormlive.server.protocols import FinishedRun
-
-_spec = importlib.util.spec_from_file_location("stormlive_fake_engine", Path(__file__).with_name("fake_engine.py"))
-fake = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(fake)
 
 WRITER = Path(__file__).parents[1] / "sim" / "growing_writer.py"
 SHAPE = (20, 24)
@@ -29,29 +23,6 @@ CALIBRATION = ("--pixel-size-nm", "100", "--baseline-adu", "100", "--photons-per
 def frame(i: int) -> np.ndarray:
     """The writer's frame `i`."""
     return np.random.default_rng(i).integers(90, 500, SHAPE).astype(np.uint16)
-
-
-class Closed:
-    """Takes the place of the writer of files and keeps the canvases."""
-
-    def __init__(self) -> None:
-        self.runs: list[tuple[FinishedRun, Any]] = []
-
-    def __call__(self, run: FinishedRun, canvas: object) -> str:
-        self.runs.append((run, canvas))
-        return "folder"
-
-
-@pytest.fixture
-def closed() -> Closed:
-    return Closed()
-
-
-@pytest.fixture
-def server(closed: Closed) -> Iterator[Server]:
-    with Server(fake.FakeEngine(), finish=closed, bind="tcp://127.0.0.1:*") as running:
-        yield running
-    running.raise_if_failed()
 
 
 def watch(path: Path, server: Server, *more: str) -> int:

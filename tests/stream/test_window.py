@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
@@ -17,11 +18,13 @@ import pytest
 from stormlive.output.display import scale_bar_nm
 from stormlive.viewer import screen
 from stormlive.viewer.offscreen import offscreen_scene, render
-from stormlive.viewer.view import EVERYTHING, LiveView, Picture
+from stormlive.viewer.view import EVERYTHING, FINEST, LiveView, Picture
 from stormlive.viewer.window import run_window
 from stormlive_sim.errors import InputError
 
 ROOT = Path(__file__).parents[2]
+SCENARIOS = Path(__file__).with_name("window_scenario.py")
+OF_VISPY = "ignore:Function:DeprecationWarning"  # its events ask Qt for `QMouseEvent.pos`
 SIZE = (1240, 700)
 
 
@@ -66,7 +69,7 @@ class Drawn:
         rgb = render(self.scene)
         assert rgb.shape == (SIZE[1], SIZE[0], 3)
         width = (SIZE[0] - 30) // 2
-        return rgb[30:664, 10 : 10 + width], rgb[30:664, 20 + width : 20 + 2 * width]
+        return rgb[30:690, 10 : 10 + width], rgb[30:690, 20 + width : 20 + 2 * width]
 
     def lit_nm(self, pane: np.ndarray) -> tuple[float, float]:
         """Return the centre (x, y) of what is lit in a pane, without the scale bar, in nm in the field."""
@@ -149,7 +152,7 @@ def test_zoomed_out_no_localization_is_lost(drawn: Drawn) -> None:
     canvas[rows, columns] = 1
     drawn.show(view(np.zeros((256, 256), np.float32), canvas))
     part = drawn.scene.visible()
-    factor = int(np.ceil(part.nm_per_screen_px / 12.5))
+    factor = int(np.ceil(part.nm_per_screen_px / 12.5 / FINEST))
     assert factor > 2
     lit = drawn.panes()[1].max(axis=2) > 40
     for row, column in zip(rows // factor, columns // factor, strict=True):
@@ -199,12 +202,127 @@ def test_contrast_follows_the_data_and_nan_is_black(drawn: Drawn) -> None:
     assert bright[0] == pytest.approx((1250 / drawn.scene.visible().nm_per_screen_px) ** 2, rel=0.02)
 
 
-def test_the_status_line_is_drawn(drawn: Drawn) -> None:
+def test_the_user_steps_through_the_canvases_of_a_run(drawn: Drawn) -> None:
+    one = view(np.zeros((64, 64), np.float32), np.zeros((512, 512), np.float32))
+    several = replace(one, canvases=("channel-A", "channel-B"), canvas="channel-B")
+    drawn.show(one)
+    alone = render(drawn.scene)[:28]
+    assert drawn.scene.visible().canvas is None
+    drawn.show(several)
+    assert (render(drawn.scene)[:28] != alone).any()
+    asked = []
+    for _ in range(4):
+        drawn.scene.next_canvas()
+        asked.append(drawn.scene.visible().canvas)
+    assert asked == ["channel-A", "channel-B", None, "channel-A"]
+    drawn.show(one)
+    assert (render(drawn.scene)[:28] == alone).all()
+    drawn.scene.next_canvas()
+    assert drawn.scene.visible().canvas is None
+
+
+def test_one_over_the_other_shows_each_on_its_side_of_the_divider() -> None:
+    drawn = Drawn()
+    drawn.show(view(np.ones((64, 64), np.float32), np.zeros((512, 512), np.float32)))
+    drawn.scene.widefield.look = replace(drawn.scene.widefield.look, limits=(0.0, 1.0))
+    drawn.scene.layout = "over"
+    for x in (400, 700):
+        drawn.scene.swipe_to(x)
+        assert drawn.scene.near_divider(x, 300)
+        assert not drawn.scene.near_divider(x + 30, 300)
+        row = render(drawn.scene)[200].max(axis=1)
+        lit = np.flatnonzero(row > 200)
+        assert lit.min() == pytest.approx((SIZE[0] - 660) / 2, abs=2), "the whole field, 660 pixels high"
+        assert lit.max() == pytest.approx(x, abs=2)
+        assert drawn.scene.pane_at(x - 20, 300) is drawn.scene.widefield
+        assert drawn.scene.pane_at(x + 20, 300) is drawn.scene.superres
+    drawn.scene.layout = "beside"
+    left, right = drawn.panes()
+    assert (left[300] > 200).all()
+    assert not (right[300] > 200).any()
+
+
+def test_changing_the_layout_keeps_middle_and_scale(drawn: Drawn) -> None:
     drawn.show(view(np.zeros((64, 64), np.float32), np.zeros((512, 512), np.float32)))
-    status = render(drawn.scene)[-25:, :600]
-    assert (status.min(axis=2) > 200).sum() > 20
-    drawn.scene.say("")
-    assert (render(drawn.scene)[-25:, :600].min(axis=2) > 200).sum() == 0
+    drawn.scene.zoom(4, 2000, 5000)
+    before = drawn.scene.visible()
+    for layout in ("over", "beside", "over", "beside"):
+        drawn.scene.layout = layout
+        part = drawn.scene.visible()
+        assert part.nm_per_screen_px == pytest.approx(before.nm_per_screen_px)
+        assert part.x_nm + part.width_nm / 2 == pytest.approx(before.x_nm + before.width_nm / 2)
+        assert part.y_nm + part.height_nm / 2 == pytest.approx(before.y_nm + before.height_nm / 2)
+
+
+def test_limits_by_hand_mean_the_same_at_every_zoom(drawn: Drawn) -> None:
+    """Half of the white limit is drawn as half, whether a pixel of the screen shows one value or the sum of many."""
+    canvas = np.full((2048, 2048), 0.5, np.float32)
+    look = drawn.scene.superres.look
+    per_um2 = 1 / 0.0125**2
+    drawn.scene.superres.look = replace(look, colormap="gray", gamma=1.0, limits=(0.0, per_um2))
+    try:
+        drawn.show(view(np.zeros((256, 256), np.float32), canvas))
+        for width_nm in (25_600, 9000, 300):
+            drawn.scene.look_at(5000 if width_nm < 9000 else 0, 5000 if width_nm < 9000 else 0, width_nm, width_nm)
+            drawn.scene.refresh()
+            assert drawn.panes()[1][200, 300].tolist() == pytest.approx([127, 127, 127], abs=2)
+            assert drawn.scene.superres.value_at(5100, 5100) == pytest.approx(0.5 * per_um2)
+    finally:
+        drawn.scene.superres.look = look
+
+
+def test_zoom_and_pan_stay_within_reason(drawn: Drawn) -> None:
+    drawn.show(view(np.zeros((64, 64), np.float32), np.zeros((512, 512), np.float32)))
+    for _ in range(200):
+        drawn.scene.zoom(0.5, 0, 0)
+    assert drawn.scene.visible().width_nm < 100_000
+    for _ in range(200):
+        drawn.scene.zoom(2.0, 3000, 3000)
+    assert drawn.scene.visible().nm_per_screen_px >= 0.049
+    drawn.scene.show_whole_field()
+    drawn.scene.pan(1e9, -1e9)
+    part = drawn.scene.visible()
+    assert part.x_nm + part.width_nm / 2 == pytest.approx(6400)
+    assert part.y_nm + part.height_nm / 2 == pytest.approx(0, abs=1)
+
+
+def test_errors_are_painted_where_they_are_and_only_when_wanted(drawn: Drawn) -> None:
+    plain = view(np.zeros((64, 64), np.float32), np.zeros((512, 512), np.float32))
+    drawn.show(replace(plain, errors=Picture(pixels=-point((64, 64), 20, 40), pixel_size_nm=100)))
+    rows, columns = np.nonzero(drawn.panes()[1][:560, :, 2] > 150)
+    part = drawn.scene.visible()
+    assert part.x_nm + (columns.mean() + 0.5) * part.nm_per_screen_px == pytest.approx(4050, abs=15)
+    assert part.y_nm + (rows.mean() + 0.5) * part.nm_per_screen_px == pytest.approx(2050, abs=15)
+    drawn.show(plain)
+    assert not (drawn.panes()[1][:560, :, 2] > 150).any()
+
+
+def test_marks_are_drawn_in_both_pictures(drawn: Drawn) -> None:
+    drawn.show(view(np.zeros((64, 64), np.float32), np.zeros((512, 512), np.float32)))
+    drawn.scene.mark((1000, 1000, 3000, 2000), (4000, 4000, 5000, 4000))
+    part = drawn.scene.visible()
+    for pane in drawn.panes():
+        rows, columns = np.nonzero(pane[:560].max(axis=2) > 150)
+        x = part.x_nm + columns * part.nm_per_screen_px
+        y = part.y_nm + rows * part.nm_per_screen_px
+        assert (x.min(), x.max(), y.min(), y.max()) == pytest.approx((1000, 5000, 1000, 4000), abs=40)
+    drawn.scene.mark(None, None)
+    assert not any((pane[:560].max(axis=2) > 150).any() for pane in drawn.panes())
+
+
+def test_nothing_is_drawn_anew_that_has_not_changed(drawn: Drawn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Panning must not upload the picture again."""
+    shown = view(np.zeros((64, 64), np.float32), point((512, 512), 3, 3))
+    drawn.show(shown)
+    drawn.scene.zoom(3, 3200, 3200)
+    drawn.scene.refresh()
+    uploads: list[object] = []
+    monkeypatch.setattr(type(drawn.scene.superres._image), "set_data", lambda self, data: uploads.append(data))
+    for step in range(20):
+        drawn.scene.pan(3.3 * step, 1.7)
+        drawn.scene.refresh()
+        render(drawn.scene)
+    assert not uploads
 
 
 @pytest.fixture(scope="module")
@@ -260,11 +378,15 @@ def shown():
 
 
 def in_a_window(display: str, code: str) -> subprocess.CompletedProcess[str]:
+    return with_screen(display, "-c", PREAMBLE + textwrap.dedent(code))
+
+
+def with_screen(display: str, *arguments: str | Path, settings: Path | None = None) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if k not in {"WAYLAND_DISPLAY", "QT_QPA_PLATFORM"}}
     paths = os.pathsep.join(str(ROOT / floor) for floor in ("stream", "models", "sim"))
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", PREAMBLE + textwrap.dedent(code)],
-        env={**environment, "DISPLAY": display, "PYTHONPATH": paths},
+        [sys.executable, "-W", "error", "-W", OF_VISPY, *map(str, arguments)],
+        env={**environment, "DISPLAY": display, "PYTHONPATH": paths, "XDG_CONFIG_HOME": str(settings or os.devnull)},
         capture_output=True,
         text=True,
         timeout=60,
@@ -379,6 +501,18 @@ def test_ctrl_c_closes_the_window(virtual_screen: str) -> None:
         """,
     )
     assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
+@pytest.mark.parametrize("user", ["moves_and_zooms", "measures_and_saves"])
+def test_a_user_at_the_window(user: str, virtual_screen: str, tmp_path: Path) -> None:
+    done = with_screen(virtual_screen, SCENARIOS, user, tmp_path, settings=tmp_path / "settings")
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+def test_the_window_remembers_what_its_user_chose(virtual_screen: str, tmp_path: Path) -> None:
+    for user in ("pauses_and_is_told", "finds_his_choices_again"):
+        done = with_screen(virtual_screen, SCENARIOS, user, tmp_path, settings=tmp_path / "settings")
+        assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Windows and macOS always have a screen")

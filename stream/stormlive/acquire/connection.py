@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import msgspec
 import zmq
+from msgspec import UNSET
 
 from stormlive.acquire.account import Account
 from stormlive.acquire.outbox import Parcel
@@ -15,6 +16,7 @@ from stormlive.ranges import Ranges
 from stormlive.wire import messages
 from stormlive.wire.codec import (
     MAX_HEADER_BYTES,
+    Buffer,
     ProtocolError,
     check_version,
     encode,
@@ -76,7 +78,9 @@ class Connection:
         if not self._socket.poll(int(1000 * CONNECT_S), zmq.POLLOUT):
             return False
         asked_ns = time.perf_counter_ns()
-        self._post(messages.Hello(version=messages.PROTOCOL, run=account.run))
+        segment = self._outbox.segment
+        offer = UNSET if segment is None else segment.offer()
+        self._post(messages.Hello(version=messages.PROTOCOL, run=account.run, segment=offer))
         deadline = time.monotonic() + ANSWER_S
         while not account.stop.is_set() and not self._lost and time.monotonic() < deadline:
             self._socket.poll(100)
@@ -104,7 +108,7 @@ class Connection:
         poller = zmq.Poller()
         poller.register(self._waker, zmq.POLLIN)
         while True:
-            while account.final is None and (message := self._next()) is not None:
+            while account.final is None and not self._lost and (message := self._next()) is not None:
                 silence.heard(time.monotonic())
                 self._take(message)
             now = time.monotonic()
@@ -161,7 +165,9 @@ class Connection:
                 return True
             parcel, replay = taken
             if not (
-                self._refer(start, parcel) if parcel.place == "dataset" else self._send(start, parcel, replay=replay)
+                self._refer(start, parcel, replay=replay)
+                if parcel.place == "dataset"
+                else self._send(start, parcel, replay=replay)
             ):
                 return False
         return True
@@ -174,23 +180,28 @@ class Connection:
             return True
         t_ns = parcel.t_ns + self._clock.ns
         frame = Frame(run=start.run, seq=parcel.seq, t_ns=t_ns, axes=parcel.axes, pixels=pixels, replay=replay)
-        # The slot is not used again before its frame is acknowledged, so libzmq may read it in place.
-        sent = send(self._socket, [encode(frame_header(frame)), pixels.reshape(-1).view("u1").data])
+        # The slot is not used again before its frame is acknowledged, so libzmq or the server may read it in place.
+        if self._welcome.lane == "shm" and parcel.place == "memory":
+            parts: list[Buffer] = [encode(frame_header(frame, self._outbox.offset(parcel))), b""]
+        else:
+            parts = [encode(frame_header(frame)), pixels.reshape(-1).view("u1").data]
+        sent = send(self._socket, parts)
         self._note([parcel], sent, cost=self._credit.cost(pixels.nbytes), replay=replay)
         return sent
 
-    def _refer(self, start: messages.Start, parcel: Parcel) -> bool:
+    def _refer(self, start: messages.Start, parcel: Parcel, *, replay: bool) -> bool:
         """Let the server read a frame, and those in line behind it, from the dataset."""
         cost = self._credit.cost(0)
-        parcels = self._stock.run_of_references(parcel, min(messages.MAX_REFERENCES, self._credit.left // cost))
+        most = min(messages.MAX_REFERENCES, self._credit.left // cost)
+        parcels = self._stock.run_of_references(parcel, most, replay=replay)
         fits = _how_many_fit([parcel.axes for parcel in parcels])
-        self._stock.give_back(parcels[fits:], replay=True)
+        self._stock.give_back(parcels[fits:], replay=replay)
         parcels = parcels[:fits]
         axes = tuple(parcel.axes for parcel in parcels)
         # Why they did not come live is told first: of what is said about a frame the first word counts.
-        refer = messages.Refer(run=start.run, seq=parcel.seq, axes=axes, replay=True)
+        refer = messages.Refer(run=start.run, seq=parcel.seq, axes=axes, replay=replay)
         sent = self._report_drops() and self._post(refer)
-        self._note(parcels, sent, cost=cost * len(parcels), replay=True)
+        self._note(parcels, sent, cost=cost * len(parcels), replay=replay)
         return sent
 
     def _note(self, parcels: list[Parcel], sent: bool, *, cost: int, replay: bool) -> None:
@@ -259,7 +270,7 @@ class Connection:
                 self._start_answered = True
                 self._stock.by_dataset = message.by_dataset
                 if not message.by_dataset:
-                    account.lose(self._stock.strand(), "the server does not see the dataset")
+                    account.lose(self._stock.strand(), "the server does not see the dataset or may not read it")
                 self._cannot.merge(self._stock.ask(Ranges(message.missing)))
                 self._at_work_since = time.monotonic()
                 account.step()

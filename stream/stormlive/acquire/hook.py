@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar, get_args
+from typing import Literal, Self, TypeVar, get_args
 from uuid import UUID, uuid4
 
 from stormlive.acquire.account import Account, Ending, SenderState
@@ -18,8 +18,9 @@ from stormlive.acquire.stock import Stock
 from stormlive.ranges import Ranges, account_sentence, reason_key
 from stormlive.wire.curve import load_client_keys
 from stormlive.wire.frame import DtypeName
-from stormlive.wire.messages import Calibration, Mode, Start, Welcome, check_run_name, one_line
-from stormlive.wire.transport import DEFAULT_ADDRESS, Waker, client_address
+from stormlive.wire.messages import Calibration, Lane, Mode, Start, Welcome, check_run_name, one_line
+from stormlive.wire.segment import share
+from stormlive.wire.transport import DEFAULT_ADDRESS, Waker, client_address, is_loopback
 from stormlive_sim.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -72,7 +73,8 @@ class HookReport:
 class HookProgress:
     """Counts for a status line: `live` frames are in the picture, `replayed` ones among them.
 
-    `backlog` frames wait with the sender or for the server's acknowledgement.
+    `backlog` frames wait with the sender or for the server's acknowledgement. `lane` is the way to the last server that
+    was found: ``shm``, shared memory, or ``tcp``.
     """
 
     state: SenderState
@@ -81,6 +83,7 @@ class HookProgress:
     replayed: int
     missing: int
     backlog: int
+    lane: Lane
     connected: bool
     failed: str | None
 
@@ -119,6 +122,9 @@ class StreamHook:
     keys
         This client's folder of keys, as ``stormlive keys`` made it; a server elsewhere in the network takes nobody
         without.
+    lane
+        ``auto``: a server on this machine reads frames from the outbox's own memory, where the system allows it, all
+        others get them over TCP. ``tcp``: always over TCP.
     """
 
     def __init__(
@@ -138,6 +144,7 @@ class StreamHook:
         expected: int | None = None,
         dataset: str | None = None,
         keys: Path | str | None = None,
+        lane: Literal["auto", "tcp"] = "auto",
     ) -> None:
         numbers = {
             "pixel_size_nm": pixel_size_nm,
@@ -155,12 +162,16 @@ class StreamHook:
             raise InputError(f"spool_mb must be at least 0, got {spool_mb}")
         if mode not in get_args(Mode):
             raise InputError(f"mode must be one of {', '.join(get_args(Mode))}, got {mode!r}")
+        if lane not in ("auto", "tcp"):
+            raise InputError(f"lane must be auto or tcp, got {lane!r}")
         self.run = uuid4()
         self._mode = mode
         self._expected = expected
         self._dataset = None if dataset is None else one_line(dataset, 1000)
         self._waker = Waker()
-        self._outbox = Outbox(int(outbox_mb * 2**20), self._waker, mode)
+        capacity_bytes = int(outbox_mb * 2**20)
+        segment = share(capacity_bytes) if lane == "auto" and is_loopback(self.address) else None
+        self._outbox = Outbox(capacity_bytes, self._waker, mode, segment)
         stock = Stock(self._outbox, Spool(int(spool_mb * 2**20), spool_folder))
         self._account = Account(self.address, self.run)
         self._closing = threading.Lock()
@@ -226,6 +237,7 @@ class StreamHook:
             replayed=self._account.replayed.count(),
             missing=missing,
             backlog=max(0, offered - live - missing),
+            lane="tcp" if self._account.welcome is None else self._account.welcome.lane,
             connected=self._account.connected,
             failed=self.failed,
         )

@@ -1,10 +1,12 @@
 """Where frames wait between the camera's thread and the sender's."""
 
+import hashlib
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -13,10 +15,12 @@ from numpy.typing import NDArray
 from stormlive.ranges import Ranges, reason_key
 from stormlive.wire.frame import WIRE_DTYPES, DtypeName, dtype_name
 from stormlive.wire.messages import MAX_SIDE, Mode, one_line
+from stormlive.wire.segment import HEAD_BYTES, OwnSegment
 from stormlive.wire.transport import Waker
 
 _ALIGNMENT = 64
 _MOST_AXES = 16
+_MOST_PLACE = 64
 # Frames of which only the axes are kept, for a server that reads them from the dataset: some hundred bytes each.
 _MOST_OVERFLOW = 1_000_000
 
@@ -44,10 +48,15 @@ class Outbox:
     Overflow policy: with `mode` ``account`` the newest frame is not taken and counted in `refused`; of what may be
     read from a dataset the axes are kept in `overflow`. With ``latest`` every frame takes the place of those that still
     wait. With ``block`` the camera's thread waits: not for a camera that must not.
+
+    Its memory is that of `segment` where there is one, so that a server on this machine reads frames where they lie.
     """
 
-    def __init__(self, capacity_bytes: int, waker: Waker, mode: Mode = "account") -> None:
-        self._memory: NDArray[np.uint8] = np.empty(capacity_bytes, np.uint8)
+    def __init__(
+        self, capacity_bytes: int, waker: Waker, mode: Mode = "account", segment: OwnSegment | None = None
+    ) -> None:
+        self.segment = segment
+        self._memory: NDArray[np.uint8] = np.empty(capacity_bytes, np.uint8) if segment is None else segment.memory
         self._memory.fill(0)
         self._waker = waker
         self._slots: NDArray[Any] | None = None
@@ -149,6 +158,12 @@ class Outbox:
         image: NDArray[Any] = self._slots[parcel.slot]
         return image
 
+    def offset(self, parcel: Parcel) -> int:
+        """Return where the pixels of a parcel begin in the segment, in bytes."""
+        if self._slots is None:
+            raise RuntimeError("the outbox has no frames yet")
+        return HEAD_BYTES + parcel.slot * self._slots.strides[0]
+
     def release(self, parcel: Parcel) -> None:
         """Free the slot of a frame that the server has."""
         self._free.append(parcel.slot)
@@ -249,6 +264,15 @@ def _axes(metadata: object) -> dict[str, int | str]:
     for name, value in list(axes.items())[:_MOST_AXES]:
         if isinstance(value, (int, np.integer)) and abs(int(value)) < 2**62:
             kept[one_line(name, 60)] = int(value)
-        elif isinstance(value, str):
-            kept[one_line(name, 60)] = one_line(value, 60)
+        elif isinstance(value, (str, Real)):
+            # A number such as a z in micrometres too: let go, it would have frames summed that it separates.
+            kept[one_line(name, 60)] = _place(str(value))
     return kept
+
+
+def _place(text: str) -> str:
+    """Return a place on an axis as the wire carries it; two that differ stay two, for they separate pictures."""
+    if len(text) <= _MOST_PLACE and text.isprintable():
+        return text
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:12]
+    return f"{one_line(text, _MOST_PLACE - 13)}~{digest}"

@@ -1,6 +1,7 @@
 """How many frames per second a server takes: measured with frames of its own, over the same way as a camera's."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -16,11 +17,13 @@ _MOST_FRAMES = 2**17
 _BACKGROUND = 40.0
 
 
-def measure_rate(address: str, shape: tuple[int, int], calibration: Calibration, seconds: float) -> float:
+def measure_rate(
+    address: str, shape: tuple[int, int], calibration: Calibration, seconds: float, *, keys: Path | None = None
+) -> float:
     """Return the frames (Y, X) per second that get into a server's picture, when it gets them as fast as it takes them.
 
     Sends bursts, each twice as long as the one before and awaited to its last frame, until one has lasted for
-    `seconds`; that one counts. It leaves no work behind.
+    `seconds`; that one counts. It leaves no work behind. `keys` is this client's folder of keys.
 
     Raises
     ------
@@ -34,7 +37,13 @@ def measure_rate(address: str, shape: tuple[int, int], calibration: Calibration,
     frames = np.clip(adu, 0, 65_535).astype(np.uint16)
     outbox_bytes = max(_OUTBOX_BYTES, _LEAST_SLOTS * (frames[0].nbytes + 64))
     hook = StreamHook(
-        address, calibration=calibration, name="preflight", mode="block", outbox_mb=outbox_bytes / 2**20, spool_mb=0
+        address,
+        calibration=calibration,
+        name="preflight",
+        mode="block",
+        outbox_mb=outbox_bytes / 2**20,
+        spool_mb=0,
+        keys=keys,
     )
     hook.check()
     with FrameStream(hook) as live:

@@ -13,8 +13,8 @@ def image_saved(hook: StreamHook) -> Saved:
     """Return the ``image_saved_fn`` of an acquisition that saves NDTiff, on either backend.
 
     It costs the acquisition next to nothing, so it suits high rates and the Java backend's bridge; the server must
-    see the dataset's folder. Frames count as replayed, since they come after they were saved. Like the hook it never
-    waits and never raises: pycromanager would lose its thread. Close the hook when the acquisition has ended.
+    see the dataset's folder. Like the hook it never waits and never raises: pycromanager would lose its thread. Close
+    the hook when the acquisition has ended.
     """
 
     def take(axes: Mapping[str, int | str], dataset: Any) -> None:  # noqa: ANN401 - pycromanager has no types

@@ -58,10 +58,12 @@ class Stock:
         """Whether `take` has something."""
         if self.outbox.waiting and len(self.in_flight) - self._referred < self.outbox.most_in_flight:
             return True
-        if self.by_dataset:
+        if self.by_dataset and not self.outbox.refers:
             while self.outbox.overflow:
                 parcel = self.outbox.overflow.popleft()
                 self.later[parcel.seq] = parcel
+        if self._has_new_reference:
+            return True
         first = next(iter(self.later.values()), None)
         if first is None or first.place != "dataset":
             return first is not None and len(self.in_flight) - self._referred < self.outbox.most_in_flight
@@ -76,6 +78,8 @@ class Stock:
                 return self.outbox.waiting.popleft(), False
             except IndexError:
                 pass
+        if self._has_new_reference:
+            return self.outbox.overflow.popleft(), False
         seq = next(iter(self.later), None)
         return None if seq is None else (self.later.pop(seq), True)
 
@@ -84,7 +88,7 @@ class Stock:
         if replay:
             self.later = {**{parcel.seq: parcel for parcel in parcels}, **self.later}
         else:
-            self.outbox.waiting.extendleft(reversed(parcels))
+            self._line_up_new(parcels)
 
     def sent(self, parcels: Sequence[Parcel], *, replay: bool) -> None:
         """Note what is in flight now."""
@@ -92,14 +96,17 @@ class Stock:
             self.in_flight[parcel.seq] = parcel, replay
             self._referred += parcel.place == "dataset"
 
-    def run_of_references(self, first: Parcel, most: int) -> list[Parcel]:
+    def run_of_references(self, first: Parcel, most: int, *, replay: bool) -> list[Parcel]:
         """Return a frame that is to be read from the dataset, with those that follow it in number and in line."""
-        run = [first]
+        run, new = [first], self.outbox.overflow
         while len(run) < min(most, MOST_REFERRED - self._referred):
-            parcel = self.later.get(first.seq + len(run))
-            if parcel is None or parcel.place != "dataset":
+            seq = first.seq + len(run)
+            if replay and (parcel := self.later.get(seq)) is not None and parcel.place == "dataset":
+                run.append(self.later.pop(seq))
+            elif not replay and new and new[0].seq == seq:
+                run.append(new.popleft())
+            else:
                 break
-            run.append(self.later.pop(parcel.seq))
         return run
 
     def pixels(self, parcel: Parcel) -> NDArray[Any] | None:
@@ -156,11 +163,14 @@ class Stock:
 
     def disconnected(self) -> None:
         """Line up again what was sent and not acknowledged, in front of all else."""
+        if self.outbox.segment is not None:
+            # First of all: these frames may move and their slots be used again, while a server still reads them.
+            self.outbox.segment.renew()
         again = sorted(self.in_flight.items())
         self.in_flight.clear()
         self._referred = 0
-        self.outbox.waiting.extendleft(parcel for _, (parcel, replay) in reversed(again) if _is_new(parcel, replay))
-        self._line_up(parcel for _, (parcel, replay) in again if not _is_new(parcel, replay))
+        self._line_up_new([parcel for _, (parcel, replay) in again if not replay])
+        self._line_up(parcel for _, (parcel, replay) in again if replay)
 
     def bring_back(self, gone: Ranges) -> Ranges:
         """Line up frames again that were in the picture of a server that was lost; return those that nobody has."""
@@ -217,6 +227,17 @@ class Stock:
         place = self.spool.put(self.outbox.pixels(parcel))
         return None if place is None else replace(parcel, place="spool", slot=place)
 
+    @property
+    def _has_new_reference(self) -> bool:
+        """Whether there is a frame to refer to that was never to come another way."""
+        outbox = self.outbox
+        return self.by_dataset and outbox.refers and bool(outbox.overflow) and self._referred < MOST_REFERRED
+
+    def _line_up_new(self, parcels: Sequence[Parcel]) -> None:
+        """Put frames in front of those that came after them."""
+        for parcel in reversed(parcels):
+            (self.outbox.overflow if parcel.place == "dataset" else self.outbox.waiting).appendleft(parcel)
+
     def _land(self, seq: int) -> Parcel | None:
         """Return a frame that is no longer in flight."""
         parcel, _ = self.in_flight.pop(seq, (None, False))
@@ -230,7 +251,3 @@ class Stock:
         self._movable.extend(parcel.seq for parcel in parcels if parcel.place == "memory")
         together = itertools.chain(parcels, self.later.values())
         self.later = {parcel.seq: parcel for parcel in sorted(together, key=lambda parcel: parcel.seq)}
-
-
-def _is_new(parcel: Parcel, replay: bool) -> bool:
-    return parcel.place == "memory" and not replay

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -118,6 +118,7 @@ def stream(
     expected: int | None = None,
     dataset: str | None = None,
     keys: Path | str | None = None,
+    lane: Literal["auto", "tcp"] = "auto",
 ) -> FrameStream:
     """Open a run for frames in hand: ``with stormlive.stream(...) as live: live.send(frame)``.
 
@@ -142,6 +143,7 @@ def stream(
         expected=expected,
         dataset=dataset,
         keys=keys,
+        lane=lane,
     )
     try:
         hook.check()

@@ -38,14 +38,13 @@ def acquire(
         str | None,
         typer.Option("--roi", metavar="X,Y,WIDTH,HEIGHT", help="Region of the camera, in its pixels."),
     ] = None,
+    stop_when_converged: Annotated[
+        bool,
+        typer.Option("--stop-when-converged", help="End early, when more frames would hardly improve the picture."),
+    ] = False,
     headless: options.Headless = False,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Raw data, picture and record.")] = None,
-    server: Annotated[
-        str | None,
-        typer.Option(
-            "--server", metavar="HOST[:PORT]", help="Use a running `stormlive serve` instead of one of our own."
-        ),
-    ] = None,
+    server: options.Server = None,
     keys: options.ClientKeysFolder = None,
     localizations: options.Localizations = None,
     model: options.Model = "livenet",
@@ -60,17 +59,15 @@ def acquire(
     By default with a simulated camera inside the real Micro-Manager core; with --camera-movie it plays a recorded
     TIFF stack, with --config it is your microscope. The raw data is saved as NDTiff whatever happens to the picture.
     """
-    if keys is not None and server is None:
-        raise InputError("--keys are for a server elsewhere: give --server with its address too")
     from stormlive.acquire.acquisition import AcquisitionSettings
     from stormlive.cli.cameras import demo_scene, movie_camera, refuse_too_fast, simulated_camera
     from stormlive.cli.session import Session, run_session
-    from stormlive.output.tables import check_new_table
     from stormlive.viewer.screen import has_display
     from stormlive.wire.messages import Calibration
     from stormlive_sim.camera import MovieCamera
     from stormlive_sim.recording import Recording
 
+    address = options.check_server(server, keys, localizations=localizations)
     if camera_movie is not None and config is not None:
         raise InputError("--camera-movie plays a movie and --config runs a microscope; give one of them")
     if config is not None:
@@ -94,11 +91,6 @@ def acquire(
         refuse_too_fast(scene, exposure_ms)
         camera = simulated_camera(scene)
     folder = out or Path(f"stormlive-run-{datetime.datetime.now():%Y%m%d-%H%M%S}")
-    if localizations is not None:
-        if server is not None:
-            raise InputError("the server writes the localizations: give --localizations to `stormlive serve` instead")
-        check_new_table(localizations)
-        options.check_can_write(localizations, own_folder=folder)
     session = Session(
         acquisition=AcquisitionSettings(
             n_frames=frames or _SIMULATED_FRAMES,
@@ -113,10 +105,11 @@ def acquire(
         calibration=calibration,
         model=model,
         device=device,
-        server=None if server is None else options.server_address(server),
+        server=address,
         keys=keys,
-        localizations=None if localizations is None else localizations.absolute(),
+        localizations=options.own_table(localizations, folder),
         window=not headless and has_display(),
+        stop_when_converged=stop_when_converged,
     )
     outcome = run_session(session, folder)
     note(f"picture and record: {outcome.hook.folder}; raw data: {outcome.dataset}")

@@ -42,7 +42,7 @@ def keeps_up(rate: float, fps: float) -> bool:
 def advise(
     asked: Asked,
     *,
-    link: float,
+    link: float | None,
     engine: float,
     ways: Sequence[Way],
     outbox_bytes: int,
@@ -56,7 +56,7 @@ def advise(
     asked
         The acquisition.
     link, engine
-        Measured frames per second: without a network, and with it.
+        Measured frames per second: of the way to the server alone, None where it cannot be had alone, and of all.
     ways
         Other ways, as measured.
     outbox_bytes, spool_bytes
@@ -65,7 +65,7 @@ def advise(
         Free where it spools.
     """
     said: list[str] = []
-    if not keeps_up(link, asked.fps):
+    if link is not None and not keeps_up(link, asked.fps):
         said.append(
             f"The link carries {per_second(link)} of such frames per second at most: whatever the engine does, "
             f"{asked.fps:g} are {'too many' if link < asked.fps else 'close to its limit'}."
@@ -82,7 +82,9 @@ def advise(
             f"{asked.fps:g} asked for. Expect a backlog whenever something else needs this machine."
         )
     else:
-        said += _backlog(asked, min(engine, link), outbox_bytes, spool_bytes, free_disk_bytes)
+        said += _backlog(
+            asked, engine if link is None else min(engine, link), outbox_bytes, spool_bytes, free_disk_bytes
+        )
     said.append(_route(asked, engine, ways))
     return said
 

@@ -21,7 +21,9 @@ from stormlive.cli import (
     reconstruct,
     serve,
     simulate,
+    snapshot,
     train,
+    view,
     watch,
 )
 from stormlive.cli.terminal import answers, console, show_error
@@ -44,9 +46,12 @@ _COMMANDS: dict[str, Callable[..., object]] = {
     "demo": demo.demo,
     "acquire": acquire.acquire,
     "serve": serve.serve,
+    "view": view.view,
+    "snapshot": snapshot.snapshot,
     "keys": keys.keys,
     "watch": watch.watch,
     "preflight": preflight.preflight,
+    "bench": bench.bench,
     "reconstruct": reconstruct.reconstruct,
     "simulate": simulate.simulate,
     "evaluate": evaluate.evaluate,

@@ -66,7 +66,7 @@ def _say(folder: Path, names: list[str], allowed: int) -> None:
         f"2. The client's machine gets {folder / names[0]}, by a safe way such as a USB stick or scp; delete it here.",
         f"3. There: stormlive acquire --server tcp://SERVER:5557 --keys {names[0]}, or in a script "
         f'StreamHook("tcp://SERVER:5557", keys="{names[0]}", ...)',
-        f"Who is no longer to connect: delete its file in {folder / _SERVER / 'allowed'} and restart the server.",
+        f"Who is no longer to connect: delete its file in {folder / _SERVER / ALLOWED}.",
         "Whoever has a file that ends in .key_secret can be that machine: show it to nobody. "
         + (
             "Only you can read it here."

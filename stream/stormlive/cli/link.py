@@ -57,7 +57,7 @@ class NoEngine:
     camera_pixels_nm = ((1.0, 10_000.0),)
     device = "cpu"
 
-    def open(self, shape: tuple[int, int], calibration: Calibration) -> NoReconstruction:
+    def open(self, shape: tuple[int, int], calibration: Calibration, *, beside: int = 0) -> NoReconstruction:
         """Return what forgets."""
         return NoReconstruction(shape)
 
@@ -88,7 +88,7 @@ def _serve(pipe: Connection) -> None:
     from stormlive.server.loop import Server
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with Server(NoEngine(), finish=lambda _run, _canvas: None, bind="tcp://127.0.0.1:*") as server:
+    with Server(NoEngine(), finish=lambda _run, _canvases: None, bind="tcp://127.0.0.1:*") as server:
         pipe.send(server.address)
         with contextlib.suppress(EOFError, OSError):
             pipe.recv()

@@ -59,7 +59,8 @@ Device = Annotated[
         "--device",
         metavar="auto|cpu|cuda:N",
         rich_help_panel=_ENGINE,
-        help="Where the network runs; auto: a GPU if any.",
+        help="Where the network runs; auto: a GPU if any. On the CPU the fastest of cpu:torch, cpu:torch-bf16 and "
+        "cpu:openvino is found and remembered; name one to have that.",
     ),
 ]
 Localizations = Annotated[
@@ -73,6 +74,14 @@ Localizations = Annotated[
 ]
 Headless = Annotated[bool, typer.Option("--headless", help="Open no window, even where there is a screen.")]
 
+Server = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="HOST[:PORT]",
+        help="Use a running `stormlive serve` instead of one of our own, and its model and device.",
+    ),
+]
 ClientKeysFolder = Annotated[
     Path | None,
     typer.Option(
@@ -120,6 +129,28 @@ def region(text: str) -> tuple[int, int, int, int]:
     return x, y, width, height
 
 
+def check_server(server: str | None, keys: Path | None, **files: Path | None) -> str | None:
+    """Return the address of ``--server``, None without; InputError when `files` that it writes are given as well."""
+    if server is None:
+        if keys is not None:
+            raise InputError("--keys are for a server elsewhere: give --server with its address too")
+        return None
+    if given := [f"--{name}" for name, path in files.items() if path is not None]:
+        raise InputError(f"the server writes the files: give {' and '.join(given)} to `stormlive serve` instead")
+    return server_address(server)
+
+
+def own_table(localizations: Path | None, folder: Path) -> Path | None:
+    """Return the absolute path of ``--localizations``; InputError when it could not be written."""
+    if localizations is None:
+        return None
+    from stormlive.output.tables import check_new_table
+
+    check_new_table(localizations)
+    check_can_write(localizations, own_folder=folder)
+    return localizations.absolute()
+
+
 def server_address(text: str) -> str:
     """Return ``tcp://HOST:PORT`` of an address that may lack ``tcp://`` and, then, the port."""
     if "://" in text:
@@ -146,6 +177,15 @@ def check_can_write(path: Path, own_folder: Path | None = None) -> None:
             raise cannot_write(path, error) from error
     elif own_folder is None or folder != own_folder.absolute():
         raise InputError(f"the folder {folder} does not exist; create it or choose another")
+
+
+def check_can_fill(folder: Path) -> None:
+    """Raise an InputError before anything is acquired when a folder for runs could not be made or written to."""
+    top = folder.absolute()
+    there = next((path for path in (top, *top.parents) if path.exists()), top)
+    if not there.is_dir():
+        raise InputError(f"{there} is not a folder, so runs cannot go to {folder}; give --out another one")
+    check_can_write(there / "run.json")
 
 
 def require_calibration(context: typer.Context) -> None:

@@ -5,6 +5,7 @@ import inspect
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,6 +34,8 @@ def preflight(
     seconds: Annotated[
         float, typer.Option("--seconds", min=0.1, max=600, help="How long each measurement lasts.")
     ] = 2.0,
+    server: options.Server = None,
+    keys: options.ClientKeysFolder = None,
     model: options.Model = "livenet",
     device: options.Device = "auto",
     pixel_size_nm: options.PixelSize = options.DEFAULT_PIXEL_SIZE_NM,
@@ -40,13 +43,14 @@ def preflight(
     """Measure whether this machine keeps up with a camera, and say what to do where it does not.
 
     Sends frames of that size through the real link into the real server, once without and once with the network.
-    Where that is too slow it measures smaller regions, binned pixels and the other models too.
+    Where that is too slow it measures smaller regions, binned pixels and the other models too. With --server it
+    measures a running server with its model, through the network; each measurement leaves a small run among its own.
     """
-    from stormlive.acquire.rates import measure_rate
     from stormlive.cli.link import link_server
     from stormlive.wire.messages import Calibration
 
     shape = options.image_size(roi)
+    given = options.check_server(server, keys)
     asked = Asked(shape=shape, fps=fps, seconds=60 * minutes)
     calibration = Calibration(
         pixel_size_nm=pixel_size_nm,
@@ -55,26 +59,29 @@ def preflight(
         exposure_ms=1000 / fps,
     )
     rows: list[tuple[str, float]] = []
+    link = None
     with contextlib.ExitStack() as stack, console.status("") as status:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stormlive-preflight-")))
-        status.update("measuring the link …")
-        with link_server() as address:
-            link = measure_rate(address, shape, calibration, seconds)
-        rows.append(("the link alone", link))
-        status.update(f"measuring {model} at {roi} …")
-        with _server(model, device, folder) as (address, where):
-            engine = measure_rate(address, shape, calibration, seconds)
-            rows.append((f"{model} on {where}", engine))
+        if given is None:
+            status.update("measuring the link …")
+            with link_server() as address:
+                link = _Bench(address, calibration, seconds).rate(shape)
+            rows.append(("the link alone", link))
+        status.update(f"measuring {given or model} at {roi} …")
+        with _server(model, device, folder) if given is None else _remote(given, keys) as (address, where):
+            bench = _Bench(address, calibration, seconds, keys)
+            engine = bench.rate(shape)
+            rows.append((where, engine))
             ways: list[Way] = []
             if not keeps_up(engine, fps):
                 status.update("measuring smaller regions …")
-                ways += _smaller(address, asked, calibration, seconds)
-                ways += _binned(address, asked, calibration, seconds)
-        if not keeps_up(engine, fps):
+                ways += _smaller(bench, asked)
+                ways += _binned(bench, asked)
+        if given is None and not keeps_up(engine, fps):
             for other in _other_models(model, pixel_size_nm):
                 status.update(f"measuring {other} …")
                 with _server(other, device, folder) as (address, _):
-                    rate = measure_rate(address, shape, calibration, seconds)
+                    rate = _Bench(address, calibration, seconds).rate(shape)
                 ways.append(Way(what=f"--model {other}", rate=rate))
         free_disk_bytes = shutil.disk_usage(tempfile.gettempdir()).free
     table = Table("measured", "frames/s", f"of {fps:g}", title=f"{roi} pixels, 16 bit")
@@ -97,43 +104,68 @@ def preflight(
         answers.print(sentence, soft_wrap=True, markup=False)
 
 
+@dataclass(frozen=True)
+class _Bench:
+    """A server, and how to measure it."""
+
+    address: str
+    calibration: "Calibration"
+    seconds: float
+    keys: Path | None = None
+
+    def rate(self, shape: tuple[int, int], calibration: "Calibration | None" = None) -> float:
+        from stormlive.acquire.rates import measure_rate
+
+        return measure_rate(self.address, shape, calibration or self.calibration, self.seconds, keys=self.keys)
+
+
 @contextlib.contextmanager
 def _server(model: str, device: str, folder: Path) -> Iterator[tuple[str, str]]:
-    """Run the product's own server; yield its address and where it computes."""
+    """Run the product's own server; yield its address, and what computes where."""
     from stormlive.server.process import ServerProcess, ServerSettings
     from stormlive.wire.client import LiveClient
 
     with ServerProcess(ServerSettings(bind="tcp://127.0.0.1:0", model=model, device=device, out=folder)) as server:
         with LiveClient(server.address) as client:
             status = client.status(5.0)
-        yield server.address, "?" if status is None else status.device
+        yield server.address, f"{model} on {'?' if status is None else status.device}"
 
 
-def _smaller(address: str, asked: Asked, calibration: "Calibration", seconds: float) -> list[Way]:
+@contextlib.contextmanager
+def _remote(address: str, keys: Path | None) -> Iterator[tuple[str, str]]:
+    """Look at a running server; yield its address, and what computes where."""
+    from stormlive.wire.client import LiveClient
+    from stormlive.wire.curve import load_client_keys
+
+    with LiveClient(address, keys=load_client_keys(keys)) as client:
+        status = client.status(5.0)
+        where = "?" if status is None else status.device
+        yield client.address, f"{client.welcome.model} on {where} at {address.removeprefix('tcp://')}"
+
+
+def _smaller(bench: _Bench, asked: Asked) -> list[Way]:
     """Halve the region until it keeps up."""
-    from stormlive.acquire.rates import measure_rate
-
     ways: list[Way] = []
     height, width = asked.shape
     while min(height, width) >= 2 * _LEAST_SIDE and not (ways and keeps_up(ways[-1].rate, asked.fps)):
         height, width = height // 2, width // 2
-        rate = measure_rate(address, (height, width), calibration, seconds)
+        rate = bench.rate((height, width))
         ways.append(Way(what=f"a region of {width}x{height}", rate=rate))
     return ways
 
 
-def _binned(address: str, asked: Asked, calibration: "Calibration", seconds: float) -> list[Way]:
+def _binned(bench: _Bench, asked: Asked) -> list[Way]:
     """Try the camera's 2x2 binning, where the model takes pixels of twice the size."""
-    from stormlive.acquire.rates import measure_rate
     from stormlive.wire.client import LiveClient
+    from stormlive.wire.curve import load_client_keys
 
-    with LiveClient(address) as client:
+    with LiveClient(bench.address, keys=load_client_keys(bench.keys)) as client:
         takes_nm = client.welcome.model_takes_nm
-    binned_nm = 2 * calibration.pixel_size_nm
+    binned_nm = 2 * bench.calibration.pixel_size_nm
     if not any(low <= binned_nm <= high for low, high in takes_nm):
         return []
     shape = (asked.shape[0] // 2, asked.shape[1] // 2)
-    rate = measure_rate(address, shape, msgspec.structs.replace(calibration, pixel_size_nm=binned_nm), seconds)
+    rate = bench.rate(shape, msgspec.structs.replace(bench.calibration, pixel_size_nm=binned_nm))
     return [Way(what=f"2x2 binning on the camera and --pixel-size-nm {binned_nm:g}", rate=rate)]
 
 

@@ -1,26 +1,41 @@
-"""``stormlive reconstruct``: a recorded movie through the live engine."""
+"""``stormlive reconstruct``: recorded movies through the live engine, in this process or by many."""
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stormlive.cli import options
+from stormlive.cli.pictures import new_table, pictures_of, told_files, write_picture
 from stormlive.cli.terminal import frame_progress, note
 from stormlive_sim.errors import InputError
 
+if TYPE_CHECKING:
+    from stormlive.offline.picture import Picture
+    from stormlive.server.engine import Engine
+    from stormlive.wire.messages import Calibration
+
 _BLOCK = 32
+_MANY = "Many movies, or very long ones"
 
 
 def reconstruct(
     movies: Annotated[
         list[Path],
-        typer.Argument(metavar="MOVIE…", help="TIFF stacks, in order, or one NDTiff dataset folder."),
+        typer.Argument(
+            metavar="MOVIE…", help="TIFF stacks, NDTiff dataset folders or Zarr folders; see -o for several."
+        ),
     ],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="OUT.ome.tif", help="The image; a PNG preview goes beside it."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT.ome.tif|FOLDER",
+            help="OUT.ome.tif: one picture; several TIFF stacks are the parts of one movie then, in order. FOLDER, "
+            "made if need be: a picture of each MOVIE, under its name. A PNG preview goes beside each picture.",
+        ),
     ],
     localizations: options.Localizations = None,
     model: options.Model = "livenet",
@@ -29,20 +44,46 @@ def reconstruct(
     baseline_adu: options.Baseline = options.DEFAULT_BASELINE_ADU,
     photons_per_adu: options.PhotonsPerAdu = options.DEFAULT_PHOTONS_PER_ADU,
     exposure_ms: options.Exposure = options.DEFAULT_EXPOSURE_MS,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            metavar="N",
+            rich_help_panel=_MANY,
+            help="Share the frames among N processes of this machine (Dask), as many as it has cores. Interrupted work "
+            "is kept beside the picture, in OUT.ome.tif.unfinished: the same command goes on with it.",
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            "--scheduler",
+            metavar="tcp://HOST:PORT",
+            rich_help_panel=_MANY,
+            help="Share them among the workers of a running Dask cluster instead (`dask scheduler`, and on each "
+            "machine `dask worker tcp://HOST:PORT --nworkers N --nthreads 1`). All of it needs the same stormlive, and "
+            "must see the movies under the same path. Dask trusts whoever reaches it: use it in your own network only.",
+        ),
+    ] = None,
 ) -> None:
-    """Reconstruct a recorded movie: the same engine as live, so the same frames give the same picture."""
-    from stormlive.output.ome_tiff import write_image
-    from stormlive.output.preview import write_preview
-    from stormlive.output.tables import check_new_table, open_table
-    from stormlive.server.engine import Engine
-    from stormlive.server.run_table import RunTable
-    from stormlive.wire.messages import Calibration
-    from stormlive_sim.recording import Recording
+    """Reconstruct recorded movies: the same engine as live, so the same frames give the same picture.
 
-    options.check_picture_name(output, movies)
-    options.check_can_write(output)
+    Of a recording of several channels, positions or z, each gets a picture of its own. With --workers or --scheduler
+    the picture is the same but for the order of its sums (1e-5 of the brightest sub-pixel), and the table exactly.
+    """
+    from stormlive.output.tables import check_new_table, check_table_name
+    from stormlive.server.engine import Engine
+    from stormlive.wire.messages import Calibration
+
+    if workers is not None and scheduler is not None:
+        raise InputError("--workers starts processes here, --scheduler uses those of a cluster: give one of them")
+    each = output.is_dir() or not (output.suffix or output.exists())
+    if not each:
+        options.check_picture_name(output, movies)
+    options.check_can_write(output / "picture" if output.is_dir() else output)
     if localizations is not None:
-        check_new_table(localizations)
+        check_table_name(localizations)
         options.check_can_write(localizations)
     calibration = Calibration(
         pixel_size_nm=pixel_size_nm,
@@ -50,37 +91,50 @@ def reconstruct(
         photons_per_adu=photons_per_adu,
         exposure_ms=exposure_ms,
     )
-    with Recording.open(movies) as movie:
+    pictures = pictures_of(movies, output, localizations, each=each)
+    for picture in pictures:
+        options.check_picture_name(picture.output, movies)
+        # A table that an earlier run has written: its folder goes when all pictures are there.
+        if picture.table is not None and not picture.folder.exists():
+            check_new_table(picture.table)
+    if each:
+        output.mkdir(exist_ok=True)
+    if workers is None and scheduler is None:
         engine = Engine(model, device)
-        n_frames, height, width = movie.shape
-        reconstruction = engine.open((height, width), calibration)
-        table = None
-        if localizations is not None:
-            engine.check_localizes()
-            table = RunTable(open_table(localizations, shape=(height, width), pixel_size_nm=pixel_size_nm))
-        started = time.perf_counter()
-        with frame_progress() as bar:
-            task = bar.add_task(movie.name, total=n_frames, rate="")
-            for first, frames in movie.blocks(_BLOCK):
-                done = first + len(frames)
-                reconstruction.add(frames, None if table is None else table.sink(range(first, done)))
-                bar.update(task, completed=done, rate=f"{done / (time.perf_counter() - started):.0f} frames/s")
+        for picture in pictures:
+            with picture.movie:
+                _reconstruct(engine, picture, calibration)
+        return
+    from stormlive.cli.farm import reconstruct_on_cluster
+
+    reconstruct_on_cluster(pictures, calibration, model, device, workers, scheduler)
+
+
+def _reconstruct(engine: "Engine", picture: "Picture", calibration: "Calibration") -> None:
+    from stormlive.server.run_table import RunTable
+
+    movie = picture.movie
+    n_frames = len(movie)
+    reconstruction = engine.open(movie.shape[1:], calibration)
+    table = None
+    if picture.table is not None:
+        engine.check_localizes()
+        table = RunTable(new_table(picture, calibration))
+    started = time.perf_counter()
+    with frame_progress() as bar:
+        task = bar.add_task(movie.name, total=n_frames, rate="")
+        for first, frames in movie.blocks(_BLOCK):
+            done = first + len(frames)
+            reconstruction.add(frames, None if table is None else table.sink(range(first, done)))
+            bar.update(task, completed=done, rate=f"{done / (time.perf_counter() - started):.0f} frames/s")
     if table is not None:
         table.close(n_frames)
     seconds = time.perf_counter() - started
-    canvas = reconstruction.canvas()
-    sub_pixel_nm = pixel_size_nm / reconstruction.upsampling
-    description = (
-        f"Expected emitters per sub-pixel, {n_frames} frames of {movie.name}; model {reconstruction.model_name}, "
-        f"weights sha256 {reconstruction.model.sha256}; baseline {baseline_adu:g} ADU, {photons_per_adu:g} photons/ADU"
-    )
-    write_image(output, canvas, sub_pixel_nm, name=movie.name, description=description)
-    preview = output.with_name(output.name.removesuffix(output.suffix).removesuffix(".ome") + ".png")
-    write_preview(preview, canvas, sub_pixel_nm)
+    emitters = write_picture(picture, reconstruction, calibration)
+    _, height, width = movie.shape
     note(
         f"{n_frames} frames of {width}x{height} in {seconds:.1f} s ({n_frames / seconds:.0f} frames/s on "
-        f"{engine.device}, {reconstruction.model_name}), {canvas.sum():.0f} expected emitters: {output}, {preview}"
-        + (f", {localizations}" if table is not None else "")
+        f"{engine.device}, {reconstruction.model_name}), {emitters:.0f} expected emitters: {told_files(picture)}"
     )
     if table is not None and table.trouble is not None:
         raise InputError(table.trouble)

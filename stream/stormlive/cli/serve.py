@@ -11,6 +11,7 @@ import typer
 from stormlive.cli import options
 from stormlive.cli.status import StatusLine
 from stormlive.cli.terminal import note
+from stormlive.server.limits import CHECKPOINT_S
 from stormlive.wire.transport import DEFAULT_ADDRESS
 
 
@@ -32,11 +33,42 @@ def serve(
             help="The server's folder of keys (see `stormlive keys`): encrypt, and let in those it allows alone.",
         ),
     ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="Read frames that did not come live from acquisitions' datasets below this folder alone; may be given "
+            "several times. By default from any without --keys, from none with.",
+        ),
+    ] = None,
     model: options.Model = "livenet",
     device: options.Device = "auto",
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Every run gets a folder of its own in it.")] = Path(
         "stormlive-runs"
     ),
+    checkpoint_every: Annotated[
+        float,
+        typer.Option(
+            "--checkpoint-every",
+            min=0,
+            max=3600,
+            metavar="SECONDS",
+            help="How often what a run has so far is written to disk, for the next server to go on from if this one is "
+            "killed. 0: never; then the picture so far is lost with the server, and frames that came before are "
+            "counted as missing. Raw data is not touched by either.",
+        ),
+    ] = CHECKPOINT_S,
+    max_frame_mb: Annotated[
+        float,
+        typer.Option(
+            "--max-frame-mb",
+            min=0.001,
+            max=4096,
+            help="Largest frame that is taken, in MiB. Each of eight senders may have that much under way, and 64 MiB "
+            "at least: it bounds the server's memory.",
+        ),
+    ] = 64,
     localizations: Annotated[
         Path | None,
         typer.Option(
@@ -58,8 +90,17 @@ def serve(
     from stormlive.wire.client import LiveClient
 
     settings = ServerSettings(
-        bind=options.server_address(bind), model=model, device=device, out=out, localizations=localizations, keys=keys
+        bind=options.server_address(bind),
+        model=model,
+        device=device,
+        out=out,
+        localizations=localizations,
+        keys=keys,
+        data=None if data is None else tuple(data),
+        checkpoint_s=checkpoint_every,
+        max_frame_mb=max_frame_mb,
     )
+    options.check_can_fill(out)
     stop = threading.Event()
 
     def end(_signal: int, _frame: FrameType | None) -> None:
@@ -72,6 +113,10 @@ def serve(
             f"listening on {server.address}, model {server.engine.model_name} on {server.engine.device}, "
             f"runs go to {out.absolute()}; {clients}; Ctrl-C ends"
         )
+        for told in server.recovered:
+            note(told)
+        if not checkpoint_every:
+            note("no checkpoints: if this server is killed, the pictures of its open runs are lost; raw data is not")
         with LiveClient(server.own_address, keys=server.own_keys) as client, StatusLine() as line:
             try:
                 while not stop.is_set():

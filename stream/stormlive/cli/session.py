@@ -1,27 +1,24 @@
 """One live session: server, acquisition and display together, and what is said at the end."""
 
-import contextlib
 import math
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import UNSET
+
 from stormlive.acquire.acquisition import AcquisitionSettings
 from stormlive.acquire.hook import HookReport
 from stormlive.acquire.process import AcquisitionProcess, AcquisitionReport, HookSettings
+from stormlive.cli.live import connected, own_server
 from stormlive.cli.status import StatusLine
 from stormlive.cli.terminal import note
 from stormlive.output.manifest import refuse_taken_folder
-from stormlive.server.engine import check_pixel_size
-from stormlive.server.process import ServerProcess, ServerSettings
 from stormlive.viewer.remote import RemoteView
 from stormlive.wire.client import LiveClient
 from stormlive.wire.curve import load_client_keys
-from stormlive.wire.messages import Calibration, run_name_from
+from stormlive.wire.messages import Calibration, Status, run_name_from
 from stormlive_sim.errors import InputError
-
-_FREE_PORT = "tcp://127.0.0.1:0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +41,8 @@ class Session:
         The table that a server of this session's own writes.
     window : bool
         Show the live window; otherwise a status line.
+    stop_when_converged : bool
+        End the acquisition when the server says that more frames would hardly improve the picture.
     """
 
     acquisition: AcquisitionSettings
@@ -54,6 +53,7 @@ class Session:
     keys: Path | None = None
     localizations: Path | None = None
     window: bool
+    stop_when_converged: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,59 +74,56 @@ def run_session(session: Session, out: Path) -> Outcome:
         acquired is saved all the same, and the message says where.
     """
     refuse_taken_folder(out)
-    keys = load_client_keys(session.keys)
-    with _server(session, out) as address, LiveClient(address, keys=keys) as client:
-        welcome = client.welcome
-        if welcome.model_takes_nm:
-            check_pixel_size(welcome.model, welcome.model_takes_nm, session.calibration.pixel_size_nm)
+    own = own_server(out, model=session.model, device=session.device, localizations=session.localizations)
+    with connected(session.server, session.keys, own, session.calibration.pixel_size_nm) as client:
         hook = HookSettings(
-            address=address, calibration=session.calibration, name=run_name_from(out.name), keys=session.keys
+            address=client.address, calibration=session.calibration, name=run_name_from(out.name), keys=session.keys
         )
         acquisition = AcquisitionProcess(session.acquisition, hook=hook)
+        until = hook.name if session.stop_when_converged else None
         if session.window:
-            report = _show_window(acquisition, client, RemoteView(client.address, keys=keys))
+            view = RemoteView(client.address, keys=load_client_keys(session.keys))
+            report = _show_window(acquisition, client, view, until)
         else:
-            report = _follow(acquisition, client)
+            report = _follow(acquisition, client, until)
     return _judge(report, session.calibration)
 
 
-@contextlib.contextmanager
-def _server(session: Session, out: Path) -> Iterator[str]:
-    if session.server is not None:
-        yield session.server
-        return
-    settings = ServerSettings(
-        bind=_FREE_PORT,
-        model=session.model,
-        device=session.device,
-        out=out,
-        folder_per_run=False,
-        localizations=session.localizations,
-    )
-    with ServerProcess(settings) as server:
-        yield server.address
-
-
-def _follow(acquisition: AcquisitionProcess, client: LiveClient) -> AcquisitionReport:
-    """Run the acquisition to its end under a live status line."""
+def _follow(acquisition: AcquisitionProcess, client: LiveClient, until: str | None) -> AcquisitionReport:
+    """Run the acquisition to its end under a live status line; or until the run of that name has converged."""
+    stopping = False
     with StatusLine() as line:
 
         def show(_progress: object) -> None:
+            nonlocal stopping
             status = client.status(0.0)
-            if status is not None:
-                line.show(status)
+            if status is None:
+                return
+            line.show(status)
+            if not stopping and status.name == until and status.state == "running" and converged(status):
+                stopping = True
+                acquisition.stop()
 
         report = acquisition.run(show)
         show(None)
-        return report
+    if stopping:
+        note("the picture has converged: more frames would hardly improve it")
+    return report
 
 
-def _show_window(acquisition: AcquisitionProcess, client: LiveClient, view: RemoteView) -> AcquisitionReport:
+def converged(status: Status) -> bool:
+    """Return whether the server says that a run has converged."""
+    return status.judgement is not UNSET and bool(status.judgement.converged)
+
+
+def _show_window(
+    acquisition: AcquisitionProcess, client: LiveClient, view: RemoteView, until: str | None
+) -> AcquisitionReport:
     """Follow the acquisition in a thread, since the window needs the main one; it stays open at the end."""
     from stormlive.viewer.window import run_window
 
     def follow() -> AcquisitionReport:
-        report = _follow(acquisition, client)
+        report = _follow(acquisition, client, until)
         if report.hook is not None:
             note(f"{report.hook.sentence} Close the window to end.")
         return report
@@ -136,7 +133,7 @@ def _show_window(acquisition: AcquisitionProcess, client: LiveClient, view: Remo
     with ThreadPoolExecutor(1, "acquisition") as pool:
         following = pool.submit(follow)
         try:
-            run_window(view, f"stormlive – {client.address}")
+            run_window(view, f"stormlive – {client.address}", whole=view.whole)
         except KeyboardInterrupt:
             acquisition.stop()
         finally:

@@ -3,7 +3,6 @@
 import contextlib
 import datetime
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +16,6 @@ from stormlive_sim.errors import InputError
 
 if TYPE_CHECKING:
     from stormlive.acquire.stream import FrameStream
-    from stormlive.server.process import ServerSettings
     from stormlive.viewer.remote import RemoteView
     from stormlive.wire.client import LiveClient
     from stormlive_sim.growing import FollowedRecording
@@ -47,12 +45,7 @@ def watch(
     ] = 10.0,
     headless: options.Headless = False,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where picture and record go.")] = None,
-    server: Annotated[
-        str | None,
-        typer.Option(
-            "--server", metavar="HOST[:PORT]", help="Use a running `stormlive serve` instead of one of our own."
-        ),
-    ] = None,
+    server: options.Server = None,
     keys: options.ClientKeysFolder = None,
     localizations: options.Localizations = None,
     model: options.Model = "livenet",
@@ -69,12 +62,8 @@ def watch(
     """
     from stormlive.acquire.hook import StreamHook
     from stormlive.acquire.stream import FrameStream
-    from stormlive.output.manifest import refuse_taken_folder
-    from stormlive.output.tables import check_new_table
-    from stormlive.server.engine import check_pixel_size
-    from stormlive.server.process import ServerSettings
+    from stormlive.cli.live import connected, own_server
     from stormlive.viewer.screen import has_display
-    from stormlive.wire.client import LiveClient
     from stormlive.wire.curve import load_client_keys
     from stormlive.wire.messages import Calibration, run_name_from
     from stormlive_sim.growing import FollowedRecording
@@ -86,36 +75,18 @@ def watch(
         photons_per_adu=photons_per_adu,
         exposure_ms=exposure_ms,
     )
-    if server is not None and (out is not None or localizations is not None):
-        raise InputError("the server writes the files: give --out and --localizations to `stormlive serve` instead")
-    if keys is not None and server is None:
-        raise InputError("--keys are for a server elsewhere: give --server with its address too")
+    address = options.check_server(server, keys, out=out, localizations=localizations)
     folder = out or Path(f"stormlive-watch-{datetime.datetime.now():%Y%m%d-%H%M%S}")
-    if server is None:
-        refuse_taken_folder(folder)
-        if localizations is not None:
-            check_new_table(localizations)
-            options.check_can_write(localizations, own_folder=folder)
-    own = ServerSettings(
-        bind="tcp://127.0.0.1:0",
-        model=model,
-        device=device,
-        out=folder,
-        folder_per_run=False,
-        localizations=None if localizations is None else localizations.absolute(),
-    )
-    client_keys = load_client_keys(keys)
-    with _server(server, own) as address, LiveClient(address, keys=client_keys) as client:
-        welcome = client.welcome
-        if welcome.model_takes_nm:
-            check_pixel_size(welcome.model, welcome.model_takes_nm, pixel_size_nm)
+    table = options.own_table(localizations, folder)
+    own = own_server(folder, model=model, device=device, localizations=table)
+    with connected(address, keys, own, pixel_size_nm) as client:
         view = None
         if not headless and has_display():
             from stormlive.viewer.remote import RemoteView
 
-            view = RemoteView(client.address, keys=client_keys)
+            view = RemoteView(client.address, keys=load_client_keys(keys))
         hook = StreamHook(
-            address,
+            client.address,
             calibration=calibration,
             name=run_name_from(path.name),
             mode="block",
@@ -178,17 +149,6 @@ def _show_window(view: "RemoteView", address: str) -> None:
     from stormlive.viewer.window import run_window
 
     try:
-        run_window(view, f"stormlive – {address}")
+        run_window(view, f"stormlive – {address}", whole=view.whole)
     finally:
         view.close()
-
-
-@contextlib.contextmanager
-def _server(given: str | None, own: "ServerSettings") -> Iterator[str]:
-    from stormlive.server.process import ServerProcess
-
-    if given is not None:
-        yield options.server_address(given)
-        return
-    with ServerProcess(own) as server:
-        yield server.address

@@ -1,7 +1,8 @@
 """The record of a run: run.json, and the folder that it describes."""
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,14 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormlive.output import RUN_FILE
+from stormlive.output.judgement import JudgementRecord
 from stormlive.output.ome_tiff import write_image
 from stormlive.output.preview import write_preview
 from stormlive_sim.atomic import whole_file
 from stormlive_sim.errors import InputError
 
-_SUPERRES_FILE = "superres.ome.tif"
-_WIDEFIELD_FILE = "widefield.ome.tif"
-_PREVIEW_FILE = "preview.png"
 _PACKAGES = ("stormlive", "torch", "numpy", "pyzmq")
 
 
@@ -48,7 +47,7 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class CanvasRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The super-resolved image, in figures."""
+    """The super-resolved images, in figures; the sum is that of them all."""
 
     shape: tuple[int, int]
     """(Y × upsampling, X × upsampling)"""
@@ -62,6 +61,16 @@ class FileRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     name: str
     bytes: int
+
+
+class RouteRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One canvas: which of the run's frames it is of."""
+
+    axes: list[tuple[str, str]]
+    """Channel, position and z, as far as the frames have them: what separates them from those of other canvases."""
+    frames: int
+    sum: float | None
+    files: list[str]
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,8 +92,41 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     latency_ms: dict[str, float | None]
     """Percentiles, such as p50 and p99."""
     canvas: CanvasRecord
+    canvases: list[RouteRecord] = []
+    """Each with its frames and files; in records of versions that knew one only, none."""
+    judgement: JudgementRecord | None = None
+    """How good the picture of the first canvas seemed while it grew; None for what had no server."""
     versions: dict[str, str]
     files: list[FileRecord]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPicture:
+    """What is written of one canvas.
+
+    Attributes
+    ----------
+    name
+        A part of its files' names; empty for the only canvas of a run.
+    axes
+        What separates its frames from those of others.
+    canvas
+        (Y × upsampling, X × upsampling) float32.
+    widefield
+        (Y, X) float32, photons.
+    corrected
+        The canvas without the drift of the sample, where it drifted.
+    extra_files
+        Files that already lie in the folder and belong to the canvas.
+    """
+
+    name: str = ""
+    axes: Sequence[tuple[str, str]] = ()
+    n_frames: int
+    canvas: NDArray[np.float32]
+    widefield: NDArray[np.float32]
+    corrected: NDArray[np.float32] | None = None
+    extra_files: Sequence[Path] = ()
 
 
 def refuse_taken_folder(folder: Path) -> None:
@@ -107,8 +149,7 @@ def prepare_folder(folder: Path) -> None:
 def write_run(
     folder: Path,
     *,
-    canvas: NDArray[np.float32],
-    widefield: NDArray[np.float32],
+    pictures: Iterable[RunPicture],
     upsampling: int,
     camera: CameraRecord,
     model: ModelRecord,
@@ -120,34 +161,25 @@ def write_run(
     exit_status: str,
     summary: str,
     run: UUID | None = None,
-    extra_files: Sequence[Path] = (),
+    judgement: JudgementRecord | None = None,
 ) -> list[Path]:
     """Write what a run leaves behind into `folder`, and return the paths.
 
-    Parameters
-    ----------
-    canvas : (Y × upsampling, X × upsampling) float32
-    widefield : (Y, X) float32, photons
-    extra_files : files that already lie in `folder` and belong to the run
-
-    run.json comes last: a folder that has it has everything that it names.
+    `pictures` are taken one after the other, each written before the next. run.json comes last: a folder that has it
+    has everything that it names.
     """
-    if canvas.shape != tuple(upsampling * side for side in widefield.shape):
-        raise ValueError(f"expected a canvas {upsampling} times the widefield {widefield.shape}, got {canvas.shape}")
     prepare_folder(folder)
-    pixel_size_nm = camera.pixel_size_nm / upsampling
-    superres_path, widefield_path = folder / _SUPERRES_FILE, folder / _WIDEFIELD_FILE
-    preview_path, run_path = folder / _PREVIEW_FILE, folder / RUN_FILE
-    write_image(superres_path, canvas, pixel_size_nm, name="super-resolved", description=summary)
-    write_image(
-        widefield_path,
-        widefield,
-        camera.pixel_size_nm,
-        name="widefield",
-        description=f"Photons per pixel; {summary}",
-    )
-    write_preview(preview_path, canvas, pixel_size_nm)
-    paths = [superres_path, widefield_path, preview_path, *extra_files]
+    paths: list[Path] = []
+    routes: list[RouteRecord] = []
+    total = 0.0
+    for picture in pictures:
+        files = _write_picture(folder, picture, upsampling, camera.pixel_size_nm, summary)
+        paths += files
+        sum_of_one = float(picture.canvas.sum(dtype=np.float64))
+        total += sum_of_one
+        names = [file.relative_to(folder).as_posix() for file in files]
+        routes.append(RouteRecord(axes=list(picture.axes), frames=picture.n_frames, sum=sum_of_one, files=names))
+    run_path = folder / RUN_FILE
     record = RunRecord(
         run=run,
         summary=summary,
@@ -160,16 +192,46 @@ def write_run(
         timings_s=dict(timings_s),
         latency_ms=dict(latency_ms),
         canvas=CanvasRecord(
-            shape=(canvas.shape[0], canvas.shape[1]),
+            shape=(camera.frame_shape[0] * upsampling, camera.frame_shape[1] * upsampling),
             upsampling=upsampling,
-            pixel_size_nm=pixel_size_nm,
-            sum=float(canvas.sum(dtype=np.float64)),
+            pixel_size_nm=camera.pixel_size_nm / upsampling,
+            sum=total,
         ),
+        canvases=routes,
+        judgement=judgement,
         versions=installed_versions(),
         files=[FileRecord(name=path.relative_to(folder).as_posix(), bytes=path.stat().st_size) for path in paths],
     )
     write_record(run_path, record)
     return [*paths, run_path]
+
+
+def _write_picture(
+    folder: Path, picture: RunPicture, upsampling: int, camera_pixel_nm: float, summary: str
+) -> list[Path]:
+    canvas, widefield = picture.canvas, picture.widefield
+    if canvas.shape != tuple(upsampling * side for side in widefield.shape):
+        raise ValueError(f"expected a canvas {upsampling} times the widefield {widefield.shape}, got {canvas.shape}")
+    part = f"_{picture.name}" if picture.name else ""
+    of = f"{', '.join(f'{axis} {place}' for axis, place in picture.axes)}: " if picture.name else ""
+    superres_path, widefield_path = folder / f"superres{part}.ome.tif", folder / f"widefield{part}.ome.tif"
+    preview_path = folder / f"preview{part}.png"
+    pixel_size_nm = camera_pixel_nm / upsampling
+    write_image(superres_path, canvas, pixel_size_nm, name="super-resolved", description=f"{of}{summary}")
+    write_image(
+        widefield_path,
+        widefield,
+        camera_pixel_nm,
+        name="widefield",
+        description=f"{of}Photons per pixel; {summary}",
+    )
+    write_preview(preview_path, canvas, pixel_size_nm)
+    paths = [superres_path, widefield_path, preview_path]
+    if picture.corrected is not None:
+        paths.append(folder / f"superres{part}_drift_corrected.ome.tif")
+        about = f"{of}Without the drift of the sample; {summary}"
+        write_image(paths[-1], picture.corrected, pixel_size_nm, name="drift-corrected", description=about)
+    return [*paths, *picture.extra_files]
 
 
 def write_record(path: Path, record: RunRecord) -> None:

@@ -6,8 +6,11 @@ background, and asks an HDF5 file for frame, x, y, lpx and lpy only. stormlive m
 so in the CSV both are 0, and the HDF5 file is without.
 """
 
+import errno
+import logging
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -16,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormlive_sim.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 LOCALIZATION = np.dtype(
     [
@@ -180,6 +185,24 @@ class CsvTable:
 def table_files(path: Path) -> list[Path]:
     """Return the files of the table at `path`, itself first."""
     return [path] if path.suffix == ".csv" else [path, path.with_suffix(".yaml")]
+
+
+def rename_table(path: Path, new: Path) -> Path:
+    """Give a table that is closed another name, and return where it lies then: where it was if that cannot be."""
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for file, new_file in zip(table_files(path), table_files(new), strict=True):
+            if new_file.exists():
+                raise FileExistsError(errno.EEXIST, "it is there already", str(new_file))
+            file.rename(new_file)
+            moved.append((file, new_file))
+    except OSError as error:
+        _log.warning("%s keeps its name: %s", path, error)
+        for file, new_file in moved:
+            with suppress(OSError):
+                new_file.rename(file)
+        return path
+    return new
 
 
 def reopen(path: Path, n_bytes: int) -> FileIO:

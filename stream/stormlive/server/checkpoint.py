@@ -1,7 +1,7 @@
 """What a run leaves on disk while it goes on, so that a server that is killed can go on with it.
 
-A checkpoint is one safetensors file: the canvas and all else that the engine needs as tensors, the account of the
-frames and the length of the table as JSON in its header, so that they are either all of one moment or not there. It
+A checkpoint is one safetensors file: the canvases and all else that the engine needs as tensors, the account of the
+frames and the lengths of the tables as JSON in its header, so that they are either all of one moment or not there. It
 is written beside the last two, flushed, and renamed; a checksum tells a damaged one.
 """
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from stormlive.server.canvases import CanvasMoment
 from stormlive.wire.messages import Start, one_line
 from stormlive_sim.atomic import whole_file
 from stormlive_sim.errors import InputError
@@ -35,16 +36,15 @@ _PATTERN = "*.safetensors"
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A run at one moment, but for its canvas."""
+    """A run at one moment, but for its canvases' arrays."""
 
-    format: Literal["stormlive-checkpoint-1"] = "stormlive-checkpoint-1"
+    format: Literal["stormlive-checkpoint-2"] = "stormlive-checkpoint-2"
     start: Start
     account: dict[str, Any]
-    """`Ledger.as_dict`: exactly the frames whose increments the canvas holds are in the picture."""
+    """`Ledger.as_dict`: exactly the frames whose increments the canvases hold are in the picture."""
     fingerprint: str
-    """What computed the canvas: another model must not go on with it."""
-    table: dict[str, int] | None
-    table_trouble: str | None
+    """What computed the canvases: another model must not go on with them."""
+    canvases: list[CanvasMoment]
     started_at: datetime
     seconds: float
     notices: list[str]

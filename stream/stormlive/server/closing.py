@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -15,6 +15,9 @@ from stormlive.server.runs import Runs
 from stormlive.server.shelf import Shelf
 from stormlive.wire.messages import Final, one_line
 
+if TYPE_CHECKING:
+    from stormlive.server.judge import Judge
+
 _log = logging.getLogger(__name__)
 
 # A checkpoint may take a share of the disk's and the memory's time, not all of it.
@@ -23,14 +26,13 @@ _PAUSE_PER_COST = 10.0
 
 def moment_of(run: Run, ending: Ending | None = None) -> Moment:
     """Return a run as it is now; under the lock of `Runs`, in the engine thread."""
-    if run.reconstruction is None:
+    if run.canvases is None:
         raise RuntimeError("a run that was never open has nothing to keep")
     return Moment(
         start=run.start,
         account=run.ledger.as_dict(),
-        fingerprint=run.reconstruction.fingerprint,
-        table=None if run.table is None else run.table.mark(),
-        table_trouble=None if run.table is None else run.table.trouble,
+        fingerprint=run.canvases.first.reconstruction.fingerprint,
+        canvases=run.canvases.moments(),
         started_at=run.started_at,
         seconds=run.seconds(),
         notices=run.notices,
@@ -42,13 +44,20 @@ class Closing:
     """Writes for the worker; what a disk refuses costs no frame."""
 
     def __init__(
-        self, runs: Runs, finish: Finish, shelf: Shelf | None, checkpoint_s: float, tell: Callable[[Run, Any], None]
+        self,
+        runs: Runs,
+        finish: Finish,
+        shelf: Shelf | None,
+        checkpoint_s: float,
+        tell: Callable[[Run, Any], None],
+        judge: "Judge | None" = None,
     ) -> None:
         self._runs = runs
         self._finish = finish
         self._shelf = shelf
         self._checkpoint_s = checkpoint_s
         self._tell = tell
+        self._judge = judge
 
     def keep(self, run: Run, moment: Moment, arrays: Mapping[str, NDArray[Any]], have: Ranges, began_s: float) -> None:
         """Write a checkpoint of a run that goes on."""
@@ -72,13 +81,13 @@ class Closing:
 
     def _close(self, run: Run, ending: Ending) -> Final:
         with self._runs.lock:
-            run.ledger.close(ending.n or 0)
+            run.ledger.close(ending.n)
             moment = moment_of(run, ending) if run.checkpoint is not None else None
-        if moment is not None and run.reconstruction is not None:
+        if moment is not None and run.canvases is not None:
             # Killed from here on, the next server only has to write the files.
-            self._write(run, moment, run.reconstruction.snapshot)
-        if run.table is not None:
-            run.table.close(run.ledger.total)
+            self._write(run, moment, run.canvases.snapshot)
+        if run.canvases is not None:
+            run.canvases.close_tables(run.ledger.total)
         folder, trouble = self._write_files(run, ending)
         if self._shelf is not None:
             self._shelf.forget(run.start)
@@ -87,8 +96,8 @@ class Closing:
         elif run.checkpoint is not None:
             run.checkpoint.release()
             trouble = one_line(f"{trouble}; what is needed to write them is kept in {run.checkpoint.folder}")
-        if run.table is not None:
-            trouble = trouble or run.table.trouble
+        if run.canvases is not None:
+            trouble = trouble or run.canvases.table_trouble()
         return run.ledger.final(run.start.run, ending.exit_status, folder, trouble)
 
     def _write(self, run: Run, moment: Moment, arrays: Callable[[], Mapping[str, NDArray[Any]]]) -> bool:
@@ -96,9 +105,9 @@ class Closing:
         if run.checkpoint is None:
             return False
         try:
-            if run.table is not None:
+            if run.canvases is not None:
                 # First: a checkpoint must not count on rows that are not on disk.
-                run.table.sync()
+                run.canvases.sync_tables()
             run.checkpoint.write(moment, arrays())
         except Exception as error:
             text = f"no checkpoint, the run goes on without: {one_line(error) or type(error).__name__}"
@@ -110,9 +119,10 @@ class Closing:
 
     def _write_files(self, run: Run, ending: Ending) -> tuple[str | None, str | None]:
         """Let the run's files be written; return their folder and what went wrong."""
-        if run.reconstruction is None:
+        if run.canvases is None:
             raise RuntimeError("a run that was never open cannot be closed")
         p50, p99 = run.latency_ms()
+        judgement, corrected = (None, None) if self._judge is None else self._judge.close(run)
         finished = FinishedRun(
             start=run.start,
             ledger=run.ledger,
@@ -123,9 +133,11 @@ class Closing:
             frames_per_s=run.mean_frames_per_s(),
             latency_p50_ms=p50,
             latency_p99_ms=p99,
+            judgement=judgement,
+            corrected=corrected,
         )
         try:
-            return self._finish(finished, run.reconstruction), None
+            return self._finish(finished, run.canvases.all), None
         except Exception as error:
-            _log.exception("the files of run %s could not be written; its canvas is kept", run.start.name)
+            _log.exception("the files of run %s could not be written; its canvases are kept", run.start.name)
             return None, one_line(f"the files could not be written: {one_line(error) or type(error).__name__}")

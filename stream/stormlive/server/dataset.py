@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,36 @@ from stormlive_sim.ndtiff_table import INDEX_NAME, Entry, check_entry, parse_ind
 
 # Reading the index of a dataset that is being written.
 _MOST_INDEX_BYTES = 16 * 2**20
+
+
+class DataRoots:
+    """The folders below which datasets may be read: START names one, and with keys a client of another machine does.
+
+    Parameters
+    ----------
+    folders
+        Those folders; None for any.
+    """
+
+    def __init__(self, folders: tuple[Path, ...] | None) -> None:
+        self._any = folders is None
+        self._folders = tuple(folder.resolve() for folder in folders or ())
+        # Windows would ask the machine that a path of another drive names, so these are not even looked at.
+        self._drives = {folder.drive.lower() for folder in (*(folders or ()), *self._folders)}
+
+    def find(self, start: Start) -> "Dataset | None":
+        """Return the dataset that START names, if it may be read and this machine sees it."""
+        if start.dataset is None:
+            return None
+        try:
+            folder = Path(start.dataset)
+            if not folder.is_absolute() or not (self._any or folder.drive.lower() in self._drives):
+                return None
+            folder = folder.resolve()
+            may_read = self._any or any(folder.is_relative_to(root) for root in self._folders)
+            return Dataset(folder, start) if may_read and folder.is_dir() else None
+        except (OSError, ValueError, RuntimeError):
+            return None
 
 
 class Dataset:
@@ -34,17 +65,6 @@ class Dataset:
         self._read_bytes = 0
         self.grew_at = time.monotonic()
 
-    @classmethod
-    def of(cls, start: Start) -> "Dataset | None":
-        """Return the dataset that START names, if this machine sees it."""
-        if start.dataset is None:
-            return None
-        try:
-            folder = Path(start.dataset)
-            return cls(folder, start) if folder.is_absolute() and folder.is_dir() else None
-        except (OSError, ValueError):
-            return None
-
     def frame(self, axes: Mapping[str, int | str]) -> NDArray[Any] | None:
         """Return the frame with these axes, (Y, X) in the run's pixel type; None when it is not there (yet).
 
@@ -62,9 +82,8 @@ class Dataset:
         check_entry(entry, entry, self._folder)
         if entry.shape != self._shape or pixel_dtype(entry).newbyteorder("<") != self._dtype:
             raise InputError(f"the dataset has {entry.shape} {pixel_dtype(entry)} there, not this run's frames")
-        path = self._folder / entry.filename
         try:
-            with path.open("rb") as file:
+            with self._open(entry.filename) as file:
                 file.seek(entry.offset)
                 data = file.read(entry.shape[0] * entry.shape[1] * self._dtype.itemsize)
         except OSError as error:
@@ -76,7 +95,7 @@ class Dataset:
     def _look(self) -> None:
         """Take in what the index has gained."""
         try:
-            with (self._folder / INDEX_NAME).open("rb") as file:
+            with self._open(INDEX_NAME) as file:
                 file.seek(self._read_bytes)
                 entries, n_bytes = parse_index(file.read(_MOST_INDEX_BYTES))
         except FileNotFoundError:
@@ -88,3 +107,14 @@ class Dataset:
             self.grew_at = time.monotonic()
         for entry in entries:
             self._places[frozenset(entry.axes.items())] = entry
+
+    def _open(self, name: str) -> BufferedReader:
+        """Open a file of the folder; a link must not lead out of it, nor to what is not a file."""
+        try:
+            path = (self._folder / name).resolve(strict=True)
+            safe = path.is_relative_to(self._folder) and path.is_file()
+        except (ValueError, RuntimeError):  # a name that is none, links in a circle
+            safe = False
+        if not safe:
+            raise InputError(f"the dataset cannot be read: its {name} is not a file in its folder")
+        return path.open("rb")

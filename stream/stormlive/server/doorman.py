@@ -72,6 +72,8 @@ class Doorman:
         their number. Looked at on Linux alone.
     idle_s
         How long a connection may say nothing; None for ever.
+    hears
+        Whether clients speak on this socket, which tells their keys.
     """
 
     def __init__(
@@ -81,7 +83,10 @@ class Doorman:
         max_connections: int,
         max_unread_bytes: int,
         idle_s: float | None = None,
+        hears: bool = True,
     ) -> None:
+        self._hears = hears
+        self._allowed: frozenset[bytes] | None = None
         self._socket = socket
         self._max_connections = max_connections
         self._max_unread_bytes = max_unread_bytes
@@ -103,6 +108,8 @@ class Doorman:
 
     def admit(self, peer: bytes, parts: Sequence[memoryview], now: float) -> str | None:
         """Return what a message costs its sender the connection for, ``""`` to let it go unread, None to take it."""
+        if peer not in self._peers and (not parts or source(parts[0]) < 0):
+            return ""  # who cannot be hung up on is not let in
         connection = self._peers.get(peer) or self._meet(peer, parts, now)
         if connection is None:
             return None
@@ -141,6 +148,18 @@ class Doorman:
                 self._forget(descriptor)
                 self._know(descriptor, now)
 
+    def admit_only(self, allowed: frozenset[bytes], now: float) -> None:
+        """Hang up on those whose key is not allowed any more, when it is known: later for who has not spoken yet.
+
+        Of who is never heard nobody knows the key: all are hung up on, and a subscriber that may connects again.
+        """
+        self.take_events(now)
+        fewer = self._allowed is None or not self._allowed <= allowed
+        self._allowed = allowed
+        for connection in self._connections.values():
+            if self._is_out(connection) or (fewer and not self._hears):
+                connection.ends = now
+
     def tick(self, now: float) -> None:
         """Hang up on those whose time has come."""
         self.take_events(now)
@@ -160,11 +179,13 @@ class Doorman:
 
     def _meet(self, peer: bytes, parts: Sequence[memoryview], now: float) -> _Connection | None:
         """Return the connection of a peer that speaks for the first time."""
-        descriptor = source(parts[0]) if parts else -1
+        descriptor = source(parts[0])
         connection = self._connections.get(descriptor) or self._know(descriptor, now)
         if connection is not None:
             connection.peer, connection.user = peer, user_of(parts[0])
             self._peers[peer] = connection
+            if self._is_out(connection):
+                connection.ends = now
         return connection
 
     def _know(self, descriptor: int, now: float) -> _Connection | None:
@@ -181,6 +202,12 @@ class Doorman:
             connection.ends = now
             self._hang_up(connection)
         return connection
+
+    def _is_out(self, connection: _Connection) -> bool:
+        """Return whether a client has spoken whose key is not allowed any more."""
+        if self._allowed is None or connection.peer is None:
+            return False
+        return connection.user.encode() not in self._allowed
 
     def _forget(self, descriptor: int) -> None:
         connection = self._connections.pop(descriptor, None)
@@ -239,11 +266,11 @@ def doormen(
     connections = _CONNECTIONS_PER_SESSION * limits.max_sessions
     # What credit allows, headers as large as the pixels included, and a frame on its way.
     unread = 2 * limits.credit_bytes + limits.max_frame_bytes + _MOST_UNREAD_QUESTIONS
-    idle_s = 3 * limits.heartbeat_s + limits.grace_s + _IDLE_S
+    idle_s = limits.patience_s + _IDLE_S
     return (
         Doorman(data, max_connections=connections, max_unread_bytes=unread, idle_s=idle_s),
         Doorman(views, max_connections=connections, max_unread_bytes=_MOST_UNREAD_QUESTIONS),
-        Doorman(status, max_connections=connections, max_unread_bytes=_MOST_UNREAD_QUESTIONS),
+        Doorman(status, max_connections=connections, max_unread_bytes=_MOST_UNREAD_QUESTIONS, hears=False),
     )
 
 

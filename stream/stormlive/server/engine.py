@@ -23,6 +23,9 @@ from stormlive_sim.errors import InputError
 _BATCH_PIXELS = {"cpu": 2**16, "cuda": 2**20}
 """Pixels that go through the network at once (on the CPU 16 frames of 64x64): bounds its activations."""
 
+_COARSE = 3
+"""Level of the canvas that is kept for all coarser views: of a canvas of 1 GB it takes 16 MB."""
+
 
 def select_device(name: str) -> torch.device:
     """Return the device for ``auto``, ``cpu`` or ``cuda:N``.
@@ -204,6 +207,7 @@ class Reconstruction:
         self._last = torch.zeros(shape, device=self._device)
         self.n_frames = 0
         self.repaired_pixels = 0
+        self._summed: tuple[int, torch.Tensor] | None = None
 
     @property
     def model_name(self) -> str:
@@ -260,10 +264,15 @@ class Reconstruction:
         The rectangle lies in that level, which has ceil(side / 2**level) pixels a side. Sums, not means: a single
         localization stays visible at every zoom.
         """
-        size = 2**level
-        part = self._canvas[y * size : (y + h) * size, x * size : (x + w) * size]
-        part = functional.pad(part, (0, w * size - part.shape[1], 0, h * size - part.shape[0]))
-        return part.reshape(h, size, w, size).sum((1, 3)).cpu().numpy()
+        canvas, size = (self._canvas, 2**level) if level < _COARSE else (self._coarse(), 2 ** (level - _COARSE))
+        part = canvas[y * size : (y + h) * size, x * size : (x + w) * size]
+        return _sum_blocks(part, size).cpu().numpy()
+
+    def _coarse(self) -> torch.Tensor:
+        """Return level `_COARSE` of the canvas, which all coarser views start from until frames are added."""
+        if self._summed is None or self._summed[0] != self.n_frames:
+            self._summed = self.n_frames, _sum_blocks(self._canvas, 2**_COARSE)
+        return self._summed[1]
 
     def canvas(self) -> NDArray[np.float32]:
         """Return the whole canvas, float32 (Y u, X u), in expected emitters per sub-pixel."""
@@ -302,6 +311,14 @@ class Reconstruction:
                 raise InputError(f"expected {name} of {tuple(tensor.shape)} in a checkpoint, got {array!r:.80}")
             tensor.copy_(torch.from_numpy(array))
         self.n_frames, self.repaired_pixels = map(int, arrays["counts"])
+        self._summed = None
+
+
+def _sum_blocks(canvas: torch.Tensor, size: int) -> torch.Tensor:
+    """Return a canvas (Y, X) summed over blocks of `size` pixels a side, of which the last may be partial."""
+    if size == 1:
+        return canvas
+    return functional.avg_pool2d(canvas[None], size, ceil_mode=True, divisor_override=1)[0]
 
 
 def _rows(found: Localizations, first_frame: int) -> Rows:

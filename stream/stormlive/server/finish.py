@@ -1,13 +1,16 @@
 """What a run leaves on disk."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
-from stormlive.output.manifest import CameraRecord, ModelRecord, prepare_folder, write_run
-from stormlive.output.tables import Mark, check_table_name, open_table, table_files
-from stormlive.server import protocols
+import numpy as np
+from numpy.typing import NDArray
+
+from stormlive.output.manifest import CameraRecord, ModelRecord, RunPicture, prepare_folder, write_run
+from stormlive.output.tables import Mark, check_table_name, open_table, rename_table, table_files
 from stormlive.server.engine import Engine, Reconstruction
-from stormlive.server.protocols import FinishedRun
+from stormlive.server.protocols import Canvas, FinishedRun
 from stormlive.server.run_table import RunTable
 from stormlive.server.shelf import Shelf
 from stormlive.wire.messages import Start
@@ -15,7 +18,7 @@ from stormlive_sim.errors import InputError
 
 
 class RunWriter:
-    """Writes the files of each run: the table of localizations as it grows, all others when it has finished.
+    """Writes the files of each run: the tables of localizations as they grow, all others when it has finished.
 
     Parameters
     ----------
@@ -48,29 +51,47 @@ class RunWriter:
             out, folder_per_run=folder_per_run, files=[] if localizations is None else [str(localizations)]
         )
         self._localizations = localizations
-        self._tables: dict[UUID, list[Path]] = {}
+        self._with_tables: dict[UUID, bool] = {}  # whether it was taken up again
 
-    def open_table(self, start: Start, mark: Mark | None = None) -> RunTable | None:
-        """Create the folder and the table of a run that starts, if there is to be one, or go on with it at `mark`."""
+    def open_table(self, start: Start, name: str = "", mark: Mark | None = None) -> RunTable | None:
+        """Create a table of a run, and the folder, if there are to be tables, or go on with it at `mark`.
+
+        A run's first table gets the name of its canvas when the run has ended, if there is a second canvas then: until
+        then nobody knows.
+        """
         if self._localizations is None:
             return None
         folder = self.shelf.folder(start)
         prepare_folder(folder)
         path = folder / self._localizations
+        named = _named(path, name)
+        if name and start.run in self._with_tables:
+            path = named
+            if mark is None and self._with_tables[start.run]:
+                for file in _inside(folder, table_files(path)):
+                    file.unlink(missing_ok=True)  # begun after the checkpoint, by the server that was killed
+        elif mark is not None and not path.exists():
+            rename_table(named, path)  # the server was killed after the run had ended
         table = open_table(path, shape=start.shape, pixel_size_nm=start.calibration.pixel_size_nm, mark=mark)
-        self._tables[start.run] = table_files(path)
-        return RunTable(table)
+        self._with_tables.setdefault(start.run, mark is not None)
+        return RunTable(table, path=path)
 
-    def __call__(self, run: FinishedRun, reconstruction: protocols.Reconstruction) -> str:
-        """Write image, preview and record, and return the folder."""
-        if not isinstance(reconstruction, Reconstruction):
-            raise TypeError(f"expected this engine's Reconstruction, got {type(reconstruction).__name__}")
+    def __call__(self, run: FinishedRun, canvases: Sequence[Canvas]) -> str:
+        """Write images, previews and record, and return the folder."""
+        reconstructions = [_ours(canvas) for canvas in canvases]
+        reconstruction = reconstructions[0]
         start, card = run.start, reconstruction.model.card
-        folder, tables = self.shelf.folder(start), self._tables.pop(start.run, [])
+        folder = self.shelf.folder(start)
+        self._with_tables.pop(start.run, None)
+        first = canvases[0]
+        if len(canvases) > 1 and first.table is not None and first.table.path is not None:
+            first.table.path = rename_table(first.table.path, _named(first.table.path, first.name))
         write_run(
             folder,
-            canvas=reconstruction.canvas(),
-            widefield=reconstruction.widefield(),
+            pictures=(
+                _picture(canvas, folder, run.corrected if canvas is first else None, several=len(canvases) > 1)
+                for canvas in canvases
+            ),
             upsampling=reconstruction.upsampling,
             camera=CameraRecord(
                 pixel_size_nm=start.calibration.pixel_size_nm,
@@ -94,7 +115,7 @@ class RunWriter:
             run=start.run,
             frames={
                 **run.ledger.as_dict(),
-                "repaired_pixels": reconstruction.repaired_pixels,
+                "repaired_pixels": sum(one.repaired_pixels for one in reconstructions),
                 "notices": list(run.notices),
             },
             timings_s={
@@ -105,9 +126,34 @@ class RunWriter:
             started_at=run.started_at,
             exit_status=run.exit_status,
             summary=run.ledger.sentence(),
-            extra_files=_inside(folder, tables),
+            judgement=run.judgement,
         )
         return str(folder)
+
+
+def _picture(canvas: Canvas, folder: Path, corrected: NDArray[np.float32] | None, *, several: bool) -> RunPicture:
+    """Return what is to be written of a canvas."""
+    reconstruction = _ours(canvas)
+    table = None if canvas.table is None else canvas.table.path
+    return RunPicture(
+        name=canvas.name if several else "",
+        axes=canvas.route or (),
+        n_frames=canvas.n_frames,
+        canvas=reconstruction.canvas(),
+        widefield=reconstruction.widefield(),
+        corrected=corrected,
+        extra_files=[] if table is None else _inside(folder, table_files(table)),
+    )
+
+
+def _named(table: Path, name: str) -> Path:
+    return table.with_name(f"{table.stem}_{name}{table.suffix}")
+
+
+def _ours(canvas: Canvas) -> Reconstruction:
+    if not isinstance(canvas.reconstruction, Reconstruction):
+        raise TypeError(f"expected this engine's Reconstruction, got {type(canvas.reconstruction).__name__}")
+    return canvas.reconstruction
 
 
 def _inside(folder: Path, files: list[Path]) -> list[Path]:

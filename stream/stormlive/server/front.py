@@ -57,7 +57,7 @@ class Front:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
             # Before the sockets: without an answer to their question they take nobody.
-            self._authenticator = None if keys is None else Authenticator(self._context, keys.allowed)
+            self._authenticator = None if keys is None else Authenticator(self._context, keys)
             self._data = bind_router(self._context, bind, max_part_bytes=limits.max_frame_bytes, keys=keys)
             data = endpoint(self._data)
             self._views = bind_router(
@@ -203,6 +203,9 @@ class Front:
             send(self._views if out.channel == "view" else self._data, parts)
 
     def _tick(self, now: float) -> None:
+        if self._authenticator is not None and self._authenticator.refresh(now):
+            for doorman in self._doormen:
+                doorman.admit_only(self._authenticator.allowed, now)
         for doorman in self._doormen:
             doorman.tick(now)
         self._reception.tick(now)

@@ -13,6 +13,11 @@ class Ledger:
 
     A frame is live, replayed or missing for one reason. In the picture it stays; a missing one that comes after
     all is replayed. Of several reasons the first counts.
+
+    Attributes
+    ----------
+    open_ended
+        Whether the run was closed without its sender having told how many frames it had.
     """
 
     def __init__(self) -> None:
@@ -20,6 +25,7 @@ class Ledger:
         self.replayed = Ranges()
         self.missing: dict[str, Ranges] = {}
         self.refused_duplicates = 0
+        self.open_ended = False
         self._total = 0
 
     def __contains__(self, seq: int) -> bool:
@@ -47,9 +53,10 @@ class Ledger:
         self.missing.setdefault(key, Ranges()).merge(ranges)
         self._total = max(self._total, ranges.to_list()[-1][1] + 1)
 
-    def close(self, n: int) -> None:
-        """Account for all of the run's `n` frames: those never heard of were not received."""
-        self._total = max(self._total, n)
+    def close(self, n: int | None) -> None:
+        """Account for all of the run's `n` frames: those never heard of were not received. None: nobody told how many."""
+        self.open_ended = n is None
+        self._total = max(self._total, n or 0)
         self.add_missing(self.in_picture().complement(self._total), "not received")
         self.missing = {reason: ranges for reason, ranges in self.missing.items() if ranges}
 
@@ -76,7 +83,8 @@ class Ledger:
 
     def sentence(self) -> str:
         """Return the account as one sentence."""
-        return account_sentence(self._total, self.live, self.replayed, self.missing)
+        told = account_sentence(self._total, self.live, self.replayed, self.missing)
+        return f"{told[:-1]}; whether the camera gave more is not known." if self.open_ended else told
 
     def as_dict(self) -> dict[str, Any]:
         """Return the account for a JSON file; ranges are ``[first, last]``, both included."""
@@ -86,6 +94,7 @@ class Ledger:
             "replayed": [list(span) for span in self.replayed],
             "missing": {reason: [list(span) for span in ranges] for reason, ranges in self.missing.items() if ranges},
             "refused_duplicates": self.refused_duplicates,
+            "open_ended": self.open_ended,
             "sentence": self.sentence(),
         }
 
@@ -112,6 +121,7 @@ class Ledger:
         ledger.live, ledger.replayed = Ranges(account["live"]), Ranges(account["replayed"])
         ledger.missing = {reason: Ranges(spans) for reason, spans in account["missing"].items()}
         ledger.refused_duplicates = int(account["refused_duplicates"])
+        ledger.open_ended = bool(account.get("open_ended", False))  # records of earlier versions do not say
         ledger._total = int(account["frames"])
         return ledger
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from stormlive.wire.messages import MAX_SPANS
 from stormlive_sim.errors import InputError
 
+CHECKPOINT_S = 5.0  # between two checkpoints of a run, where nothing else is asked for
+
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
@@ -20,6 +22,11 @@ class Client:
 
     address: str = ""
     user: str = ""
+
+    @property
+    def is_near(self) -> bool:
+        """Whether it came over loopback, or at least not from another address."""
+        return self.address.startswith("127.") or not self.address
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +53,11 @@ class Limits:
             raise InputError(f"heartbeat_s must be from 0.01 to 60, got {self.heartbeat_s}")
         if self.grace_s < 0:
             raise InputError(f"grace_s must not be negative, got {self.grace_s}")
+
+    @property
+    def patience_s(self) -> float:
+        """How long a run waits for a sender that has fallen silent."""
+        return 3 * self.heartbeat_s + self.grace_s
 
     def sessions_of(self, address: str) -> int:
         """Return how many senders one address may have: on loopback all, elsewhere half of them."""

@@ -4,19 +4,25 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
+from stormlive.server.dataset import DataRoots
 from stormlive.server.front import Front
-from stormlive.server.limits import Limits
+from stormlive.server.limits import CHECKPOINT_S, Limits
 from stormlive.server.protocols import Engine, Finish, OpenTable, no_table
-from stormlive.server.recovery import recover
+from stormlive.server.recovery import described, recover
 from stormlive.server.runs import Runs
 from stormlive.server.shelf import Shelf
-from stormlive.server.worker import CHECKPOINT_S, Worker
+from stormlive.server.worker import Worker
 from stormlive.wire.curve import ClientKeys, KeyPair, ServerKeys
 from stormlive.wire.messages import one_line
 from stormlive.wire.transport import DEFAULT_ADDRESS, reachable_address
+
+if TYPE_CHECKING:
+    from stormlive.server.judge import Judge
 
 _log = logging.getLogger(__name__)
 
@@ -34,8 +40,8 @@ class Server:
         Called in the engine thread when a run starts, or with a mark when it is taken up again; returns the table that
         takes its localizations, or None.
     shelf
-        Where runs keep checkpoints, every `checkpoint_s` seconds, and where interrupted ones are found; None keeps
-        none.
+        Where runs keep checkpoints, every `checkpoint_s` seconds, and where interrupted ones are found. Without, or
+        with 0 seconds, new runs have none: a server that is killed loses the picture so far.
     bind
         Address of the data port, loopback unless there are `keys`; port ``*`` or 0 takes a free one. WELCOME tells the
         ports of views and status: free ones on loopback, elsewhere the next two, so that a firewall can let them
@@ -52,11 +58,17 @@ class Server:
         Senders ping every `heartbeat_s`; after three missed ones and `grace_s` more the run is ended.
     keys
         Encrypt everything, and let in only the clients that they allow.
+    judge_s
+        Seconds between two looks at how good a run's picture is; 0: nothing is judged.
+    data
+        The folders below which datasets may be read; None for any, but with keys for none.
 
     Attributes
     ----------
     address, view_address, status_address
         Where the server listens; empty before `start`.
+    recovered
+        Of each run that a server before this one was killed in and that goes on: what it is, how much, where.
     own_address, own_keys
         With which this process itself can look at the server.
     """
@@ -77,6 +89,8 @@ class Server:
         heartbeat_s: float = 1.0,
         grace_s: float = 15.0,
         keys: ServerKeys | None = None,
+        data: tuple[Path, ...] | None = None,
+        judge_s: float = 0.0,
     ) -> None:
         self.engine = engine
         self._finish = finish
@@ -94,14 +108,17 @@ class Server:
         )
         self._runs = Runs(max_open=max_sessions, max_batch=max_batch)
         self._front: Front | None = None
+        self.judge = _judge(self._runs, judge_s)
         self._failure: Exception | None = None
         self.address = self.view_address = self.status_address = self.own_address = ""
         self.own_keys: ClientKeys | None = None
+        self.recovered: list[str] = []
+        self._data = DataRoots(() if keys is not None and data is None else data)
         self._keys = keys
         if keys is not None:
             own = KeyPair.make()
             self.own_keys = ClientKeys(own=own, server=keys.own.public)
-            self._keys = ServerKeys(own=keys.own, allowed=keys.allowed | {own.public})
+            self._keys = replace(keys, always=frozenset({own.public}))
 
     def start(self) -> Self:
         """Bind and start; when it returns, clients can connect. InputError when the port is in use."""
@@ -109,10 +126,20 @@ class Server:
             return self
         front = Front(self._runs, self.engine, self._bind, self._limits, self._keys)
         worker = Worker(
-            self._runs, self.engine, self._finish, front.post, self._open_table, self._shelf, self._checkpoint_s
+            self._runs,
+            self.engine,
+            self._finish,
+            front.post,
+            self._open_table,
+            self._shelf,
+            self._checkpoint_s,
+            self._data,
+            self.judge,
         )
         if self._shelf is not None:
-            for run in recover(self._shelf, self.engine, self._open_table, self._limits.max_sessions):
+            most = self._limits.max_sessions
+            for run in recover(self._shelf, self.engine, self._open_table, self._data, most):
+                self.recovered.append(described(run, self._limits.patience_s))
                 self._runs.adopt(run)
                 front.expect(run)
         self.address = front.address
@@ -124,6 +151,9 @@ class Server:
         self._io_thread = self._thread("io", front.serve)
         self._scribe = worker.scribe
         self._scribe_thread = self._thread("scribe", worker.scribe.work)
+        if self.judge is not None:
+            self._judge_thread = self._thread("judge", self.judge.work)
+            self._judge_thread.start()
         self._scribe_thread.start()
         self._engine_thread.start()
         self._io_thread.start()
@@ -137,6 +167,9 @@ class Server:
         self._engine_thread.join()
         self._scribe.stop()
         self._scribe_thread.join()
+        if self.judge is not None:
+            self.judge.stop()
+            self._judge_thread.join()
         self._front.stop()
         self._io_thread.join()
 
@@ -176,3 +209,12 @@ class Server:
                     self._front.stop()
 
         return threading.Thread(target=guarded, name=f"stormlive-{name}", daemon=True)
+
+
+def _judge(runs: Runs, every_s: float) -> "Judge | None":
+    if every_s <= 0:
+        return None
+    # And with it torch, which a server without a judge does not need.
+    from stormlive.server.judge import Judge
+
+    return Judge(runs.lock, every_s)

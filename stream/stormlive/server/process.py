@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from stormlive.server.limits import CHECKPOINT_S
 from stormlive.wire.curve import ServerKeys
 from stormlive.wire.transport import bind_address
 from stormlive_sim.errors import InputError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 60.0
+_JUDGE_S = 1.0
+_CREDIT_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,12 @@ class ServerSettings:
         See `RunWriter`.
     keys : Path or None
         The server's folder of keys, as `ServerKeys.load` has it.
+    data : tuple of Path or None
+        As `Server` has it.
+    checkpoint_s : float
+        As `Server` has it.
+    max_frame_mb : float
+        Largest frame, in MiB; a sender may have as much under way, and 64 MiB at least.
     """
 
     bind: str
@@ -48,6 +57,9 @@ class ServerSettings:
     folder_per_run: bool = True
     localizations: Path | None = None
     keys: Path | None = None
+    data: tuple[Path, ...] | None = None
+    checkpoint_s: float = CHECKPOINT_S
+    max_frame_mb: float = 64
 
 
 class ServerProcess:
@@ -126,6 +138,11 @@ def build_server(settings: ServerSettings) -> "Server":
     """
     keys = None if settings.keys is None else ServerKeys.load(settings.keys)
     bind_address(settings.bind, keys)  # refuses before a model is loaded
+    for folder in settings.data or ():
+        if not folder.is_dir():
+            raise InputError(
+                f"{folder}, below which datasets are to be read, is not a folder; create it or name another"
+            )
 
     import torch
 
@@ -140,8 +157,19 @@ def build_server(settings: ServerSettings) -> "Server":
     writer = RunWriter(
         engine, settings.out, folder_per_run=settings.folder_per_run, localizations=settings.localizations
     )
+    max_frame_bytes = round(settings.max_frame_mb * 2**20)
     return Server(
-        engine, bind=settings.bind, finish=writer, open_table=writer.open_table, shelf=writer.shelf, keys=keys
+        engine,
+        bind=settings.bind,
+        finish=writer,
+        open_table=writer.open_table,
+        shelf=writer.shelf,
+        keys=keys,
+        data=settings.data,
+        checkpoint_s=settings.checkpoint_s,
+        judge_s=_JUDGE_S,
+        max_frame_bytes=max_frame_bytes,
+        credit_bytes=max(_CREDIT_BYTES, max_frame_bytes),
     )
 
 

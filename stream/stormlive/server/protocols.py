@@ -1,6 +1,6 @@
 """What the server asks of the engine that reconstructs and of whoever writes a finished run's files."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, TypeAlias
@@ -8,14 +8,16 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from stormlive.output.judgement import JudgementRecord
 from stormlive.output.tables import Mark, Sink
 from stormlive.server.ledger import Ledger
 from stormlive.server.run_table import RunTable
 from stormlive.wire.messages import Calibration, Start
+from stormlive_sim.routes import Route
 
 
 class Reconstruction(Protocol):
-    """One run's canvas. All calls come from the server's engine thread."""
+    """The canvas of a run's frames of one route. All calls come from the server's engine thread."""
 
     @property
     def upsampling(self) -> int:
@@ -74,8 +76,34 @@ class Engine(Protocol):
     def device(self) -> str:
         """Where it computes, for people."""
 
-    def open(self, shape: tuple[int, int], calibration: Calibration) -> Reconstruction:
-        """Return an empty canvas for frames (Y, X); InputError when camera and model contradict."""
+    def open(self, shape: tuple[int, int], calibration: Calibration, *, beside: int = 0) -> Reconstruction:
+        """Return an empty canvas for frames (Y, X), `beside` others of the same run.
+
+        InputError when camera and model contradict, or the memory does not suffice for copies of them all.
+        """
+
+
+@dataclass(kw_only=True, eq=False)
+class Canvas:
+    """One of a run's canvases.
+
+    Attributes
+    ----------
+    table
+        Takes its localizations.
+    route
+        Of its frames; None before the first one.
+    name
+        That of its route; empty before the first frame.
+    n_frames
+        Frames that it holds.
+    """
+
+    reconstruction: Reconstruction
+    table: RunTable | None
+    route: Route | None = None
+    name: str = ""
+    n_frames: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +113,7 @@ class FinishedRun:
     ``exit_status`` is ``"ok"`` or says on one line what ended the run early. Latency is the time from the
     hook to the canvas, over the run's last live frames; None when none arrived. ``started_at`` is of the machine's
     clock, ``duration_s`` of the monotonic one and, where a server took the run up again, of each one's share.
+    `judgement` is that of the first canvas, and `corrected` that canvas without drift where the sample moved.
     """
 
     start: Start
@@ -96,17 +125,22 @@ class FinishedRun:
     frames_per_s: float
     latency_p50_ms: float | None
     latency_p99_ms: float | None
+    judgement: JudgementRecord | None = None
+    corrected: NDArray[np.float32] | None = None
 
 
-Finish: TypeAlias = Callable[[FinishedRun, Reconstruction], str | None]
+Finish: TypeAlias = Callable[[FinishedRun, Sequence[Canvas]], str | None]
 
 
 class OpenTable(Protocol):
-    """Makes the table of a run."""
+    """Makes the tables of a run."""
 
-    def __call__(self, start: Start, mark: Mark | None = None, /) -> RunTable | None:
-        """Return the table of a run that starts, or go on with it at `mark`; None when there is to be none."""
+    def __call__(self, start: Start, name: str = "", mark: Mark | None = None, /) -> RunTable | None:
+        """Return a table for the canvas of that `name`, or go on with it at `mark`; None when there is to be none.
+
+        A run's first call is for its first canvas, which has no name yet when the run starts.
+        """
 
 
-def no_table(_start: Start, _mark: Mark | None = None) -> None:
+def no_table(_start: Start, _name: str = "", _mark: Mark | None = None) -> None:
     """Be the `OpenTable` of a server that writes none."""

@@ -4,6 +4,8 @@ import logging
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
+from msgspec import UNSET, structs
+
 from stormlive.ranges import Ranges
 from stormlive.server.limits import Client, Limits
 from stormlive.server.run import Ending, Reference, Run
@@ -18,6 +20,7 @@ from stormlive.wire.messages import (
     Final,
     FrameHeader,
     Hello,
+    Lane,
     Message,
     Ping,
     Pong,
@@ -27,19 +30,26 @@ from stormlive.wire.messages import (
     Welcome,
     one_line,
 )
+from stormlive.wire.segment import PeerSegment, attach
 from stormlive_sim.errors import InputError
 
 _log = logging.getLogger(__name__)
 
 
 class Session:
-    """A connected sender: its credit, its last sign of life, and its run once it has started one."""
+    """A connected sender: its credit, its last sign of life, its memory where it shares it, its run once it has one."""
 
     def __init__(self, credit_bytes: int, now: float, beat_s: float, client: Client = Client()) -> None:
         self.client = client
         self.credit = Credit(credit_bytes)
         self.silence = Silence(now, 3 * beat_s)
+        self.segment: PeerSegment | None = None
         self.run: Run | None = None
+
+    @property
+    def lane(self) -> Lane:
+        """How its frames come."""
+        return "tcp" if self.segment is None else "shm"
 
 
 class Reception:
@@ -121,7 +131,7 @@ class Reception:
             return quiet_s > 3 * self._limits.heartbeat_s
         if run.state == "finished":
             return True
-        if quiet_s > 3 * self._limits.heartbeat_s + self._limits.grace_s:
+        if quiet_s > self._limits.patience_s:
             self._runs.end(run, Ending(exit_status="sender lost"))
             return True
         return False
@@ -138,8 +148,11 @@ class Reception:
         if len(self._sessions) >= self._limits.max_sessions or same >= self._limits.sessions_of(client.address):
             text = f"the server is busy: it takes {self._limits.sessions_of(client.address)} senders at a time"
             return Error(code="busy", fatal=False, message=text)
-        self._sessions[peer] = Session(self._limits.credit_bytes, now, self._limits.heartbeat_s, client)
-        return self._welcome(hello.run)
+        session = Session(self._limits.credit_bytes, now, self._limits.heartbeat_s, client)
+        if client.is_near and hello.segment is not UNSET:
+            session.segment = attach(hello.segment)
+        self._sessions[peer] = session
+        return structs.replace(self._welcome(hello.run), lane=session.lane)
 
     def _answer(self, peer: bytes, session: Session, message: Message, pixels: Buffer | None) -> Message | None:
         run = session.run
@@ -167,8 +180,10 @@ class Reception:
         limit = self._limits.max_frame_bytes
         if nbytes > limit:
             raise ProtocolError(f"a frame would have {nbytes} bytes, the server takes {limit}", code="too-large")
-        run = self._runs.start(start, peer, session.credit, session.client.user)
+        run = self._runs.start(start, peer, session.credit, session.client.user, session.lane)
         if run is None:
+            # What was sent behind START is no breach: without a session it is not answered as one.
+            del self._sessions[peer]
             return Error(code="busy", fatal=False, message="the server takes no more runs now")
         if isinstance(run, Final):
             del self._sessions[peer]
@@ -187,7 +202,13 @@ class Reception:
             raise ProtocolError("a frame differs from what START announced")
         if not session.credit.take(session.credit.cost(header.nbytes)):
             raise ProtocolError("more was sent than there was credit for", code="credit")
-        self._runs.put(run, frame_of(header, pixels))
+        if header.at is UNSET:
+            frame = frame_of(header, pixels)
+        elif session.segment is not None:
+            frame = session.segment.frame(header)
+        else:
+            raise ProtocolError("a frame is said to be in shared memory, of which WELCOME knew nothing")
+        self._runs.put(run, frame)
 
     def _refer(self, session: Session, run: Run, message: Refer) -> None:
         if not session.credit.take(session.credit.cost(0) * len(message.axes)):

@@ -4,8 +4,9 @@ import logging
 import time
 from contextlib import suppress
 
+from stormlive.server.canvases import Canvases
 from stormlive.server.checkpoint import Checkpoint, Kept
-from stormlive.server.dataset import Dataset
+from stormlive.server.dataset import DataRoots
 from stormlive.server.ledger import Ledger
 from stormlive.server.protocols import Engine, OpenTable
 from stormlive.server.run import Ending, Owner, Run
@@ -17,7 +18,7 @@ from stormlive_sim.errors import InputError
 _log = logging.getLogger(__name__)
 
 
-def recover(shelf: Shelf, engine: Engine, open_table: OpenTable, most: int) -> list[Run]:
+def recover(shelf: Shelf, engine: Engine, open_table: OpenTable, data: DataRoots, most: int) -> list[Run]:
     """Return up to `most` runs that were interrupted, as they were at their last whole checkpoint.
 
     Their senders replay what came after it. A run without a whole checkpoint, or of another model, begins anew when its
@@ -43,7 +44,7 @@ def recover(shelf: Shelf, engine: Engine, open_table: OpenTable, most: int) -> l
         try:
             if kept is None:
                 raise InputError("; ".join(troubles))
-            runs.append(_take_up(kept, checkpoint, shelf, engine, open_table, troubles))
+            runs.append(_take_up(kept, checkpoint, shelf, engine, open_table, data, troubles))
         # One run that cannot be taken up must not keep the server from the others.
         except Exception as error:
             checkpoint.release()
@@ -51,23 +52,38 @@ def recover(shelf: Shelf, engine: Engine, open_table: OpenTable, most: int) -> l
     return runs
 
 
+def described(run: Run, patience_s: float) -> str:
+    """Return what is to be told of a run that was taken up: which, how many frames, where, and what comes of it."""
+    folder = "" if run.checkpoint is None else f" in {run.checkpoint.folder.parent}"
+    if run.ending is not None:
+        waits = "it had ended, and its files are written now"
+    else:
+        waits = f"its sender has {patience_s:g} s to come back, then it is closed with these frames"
+    return f"run {run.start.name}{folder} was interrupted: taken up with {run.durable.count()} frames; {waits}"
+
+
 def _take_up(
-    kept: Kept, checkpoint: Checkpoint, shelf: Shelf, engine: Engine, open_table: OpenTable, troubles: list[str]
+    kept: Kept,
+    checkpoint: Checkpoint,
+    shelf: Shelf,
+    engine: Engine,
+    open_table: OpenTable,
+    data: DataRoots,
+    troubles: list[str],
 ) -> Run:
     moment, start = kept.moment, kept.moment.start
-    reconstruction = engine.open(start.shape, start.calibration)
-    if reconstruction.fingerprint != moment.fingerprint:
-        raise InputError(f"another model began it ({moment.fingerprint}), this one is {reconstruction.fingerprint}")
-    reconstruction.restore(kept.arrays)
+    canvases = Canvases(start, engine, open_table, moment.canvases)
+    fingerprint = canvases.first.reconstruction.fingerprint
+    if fingerprint != moment.fingerprint:
+        raise InputError(f"another model began it ({moment.fingerprint}), this one is {fingerprint}")
+    canvases.restore(kept.arrays)
     shelf.take_up(start, checkpoint.folder.parent)
+    canvases.open_tables(moment.canvases)
     run = Run(start, Owner(peer=b"", credit=Credit(0)), 0)
-    run.reconstruction = reconstruction
+    run.canvases = canvases
     run.ledger = Ledger.from_dict(moment.account)
     run.durable = run.ledger.in_picture()
-    run.table = None if moment.table is None else open_table(start, moment.table)
-    if run.table is not None:
-        run.table.trouble = moment.table_trouble
-    run.dataset = Dataset.of(start)
+    run.dataset = data.find(start)
     run.checkpoint = checkpoint
     run.started_at = moment.started_at
     run.began_s = time.monotonic() - moment.seconds

@@ -5,20 +5,25 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stormlive.ranges import Ranges
+from stormlive.server.canvases import Canvases
 from stormlive.server.checkpoint import Checkpoint
 from stormlive.server.dataset import Dataset
 from stormlive.server.ledger import Ledger
-from stormlive.server.protocols import Reconstruction
-from stormlive.server.run_table import RunTable
 from stormlive.wire.flow import Credit
 from stormlive.wire.frame import Frame
-from stormlive.wire.messages import Axes, Final, RunState, Start, one_line
+from stormlive.wire.messages import Axes, Final, Lane, RunState, Start, one_line
+
+if TYPE_CHECKING:
+    from stormlive.server.judge import Watch
 
 _LATENCY_WINDOW = 1024
+_CAMERA_WINDOW = 256
+_CAMERA_SILENCE_NS = 5_000_000_000
 _PACE_WINDOW_S = 2.0
 # A batch should take about this long: viewers and other runs wait for it.
 BATCH_TARGET_S = 0.25
@@ -53,6 +58,7 @@ class Owner:
     peer: bytes
     credit: Credit
     user: str = ""  # its public key; empty for a server without keys, and for a run that was interrupted
+    lane: Lane = "tcp"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +82,8 @@ class Run:
         Frames that are in a checkpoint; `told_durable` those of them that the sender knows of.
     asked, owed
         Frames that were named in a REPORT, and those of them that the sender has not answered for yet.
+    watch
+        What the server's judge notes; None where there is none.
     abandoned
         Whether nothing more is to be expected from the sender.
     """
@@ -93,9 +101,9 @@ class Run:
         self.asked, self.owed = Ranges(), Ranges()
         self.answered_at = time.monotonic()
         self.abandoned = False
-        self.reconstruction: Reconstruction | None = None
-        self.table: RunTable | None = None
+        self.canvases: Canvases | None = None
         self.dataset: Dataset | None = None
+        self.watch: Watch | None = None
         self.checkpoint: Checkpoint | None = None
         self.checkpoint_at = 0.0
         self.changed = self.being_kept = False
@@ -107,6 +115,7 @@ class Run:
         self.began_s = time.monotonic()
         self._latencies_ms: deque[float] = deque(maxlen=_LATENCY_WINDOW)
         self._pace: deque[tuple[float, int]] = deque()
+        self._offered: deque[tuple[int, int]] = deque(maxlen=_CAMERA_WINDOW)
         self._first_batch_at: float | None = None
         self._last_batch_at: float | None = None
         self._frame_s: float | None = None
@@ -141,9 +150,15 @@ class Run:
         self.answered_at = time.monotonic()
 
     def answered(self, ranges: Ranges) -> None:
-        """Note that the sender has answered for frames that it was asked for."""
+        """Note that the sender has answered for frames, and when, if it was asked for them."""
+        owed = self.owed
+        self.settled(ranges)
+        if self.owed != owed:
+            self.answered_at = time.monotonic()
+
+    def settled(self, ranges: Ranges) -> None:
+        """Note frames for which no answer is to be expected."""
         self.owed = self.owed.subtract(ranges)
-        self.answered_at = time.monotonic()
 
     def to_ask(self, most: int) -> Ranges:
         """Return up to `most` ranges of the run's frames that are not in the picture and were not asked for."""
@@ -164,17 +179,35 @@ class Run:
             return 1
         return max(1, min(most, int(BATCH_TARGET_S / max(self._frame_s, 1e-9))))
 
-    def note_batch(self, frames: list[Frame], seconds: float) -> None:
-        """Note that `frames` reached the canvas, `seconds` after the engine took them."""
+    def note_batch(self, frames: list[Frame], seconds: float, *, sent: list[Frame]) -> None:
+        """Note that `frames` reached the canvas, `seconds` after the engine took them.
+
+        The latency is that of those among them that were `sent` with their pixels.
+        """
         now, now_ns = time.monotonic(), time.perf_counter_ns()
         per_frame = seconds / len(frames)
         self._frame_s = per_frame if self._frame_s is None else 0.5 * (self._frame_s + per_frame)
-        self._latencies_ms.extend(max(0.0, (now_ns - frame.t_ns) / 1e6) for frame in frames if not frame.replay)
+        self._latencies_ms.extend(max(0.0, (now_ns - frame.t_ns) / 1e6) for frame in sent if not frame.replay)
         self._pace.append((now, len(frames)))
         while self._pace[0][0] < now - _PACE_WINDOW_S:
             self._pace.popleft()
         self._first_batch_at = self._first_batch_at or now - seconds
         self._last_batch_at = now
+
+    def note_offered(self, frame: Frame) -> None:
+        """Note when a frame that comes live was handed to the hook."""
+        if not frame.replay:
+            self._offered.append((frame.seq, frame.t_ns))
+
+    def camera_per_s(self) -> float | None:
+        """Return the rate at which the hook got the newest frames; None where none comes live."""
+        if len(self._offered) < 2 or not self.takes_new_frames:
+            return None
+        (first, began_ns), (last, ended_ns) = self._offered[0], self._offered[-1]
+        # What waits may be older: its sender is waiting for room.
+        if not self.queue and time.perf_counter_ns() - ended_ns > _CAMERA_SILENCE_NS:
+            return None
+        return (last - first) * 1e9 / (ended_ns - began_ns) if last > first and ended_ns > began_ns else None
 
     def seconds(self) -> float:
         """Return the time since the start on the monotonic clock: setting the machine's clock does not change it."""

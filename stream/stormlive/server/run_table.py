@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -14,22 +15,30 @@ _log = logging.getLogger(__name__)
 class RunTable:
     """Gives localizations their frame numbers and writes them; a full disk ends the table, never the picture.
 
+    Parameters
+    ----------
+    table
+        None for one that could not be made, which is its trouble.
+    path
+        Where it lies.
+
     Attributes
     ----------
     trouble : str or None
         Why the table is not complete.
     """
 
-    def __init__(self, table: Table, trouble: str | None = None) -> None:
+    def __init__(self, table: Table | None, trouble: str | None = None, path: Path | None = None) -> None:
         self._table = table
         self.trouble = trouble
+        self.path = path
 
     def sink(self, numbers: Sequence[int]) -> Sink:
         """Return what takes the localizations of a batch whose frames have these numbers in the acquisition."""
         numbers_of_batch = np.array(numbers, np.int64)
 
         def take(rows: Rows) -> None:
-            if self.trouble is not None:
+            if self.trouble is not None or self._table is None:
                 return
             rows["frame"] = numbers_of_batch[rows["frame"]]
             try:
@@ -39,18 +48,20 @@ class RunTable:
 
         return take
 
-    def mark(self) -> dict[str, int]:
-        """Return how far the table has been written."""
-        return self._table.mark()
+    def mark(self) -> dict[str, int] | None:
+        """Return how far the table has been written; None where there is none."""
+        return None if self._table is None else self._table.mark()
 
     def sync(self) -> None:
         """Have on disk what was written; OSError when the disk does not take it."""
-        self._table.sync()
+        if self._table is not None:
+            self._table.sync()
 
     def close(self, n_frames: int) -> None:
         """Close the table of an acquisition of so many frames."""
         try:
-            self._table.close(n_frames)
+            if self._table is not None:
+                self._table.close(n_frames)
         except Exception as error:
             self._give_up(error)
 

@@ -11,7 +11,7 @@ from stormlive.server.run import REPORT_PATIENCE_S, Ending, Owner, Reference, Ru
 from stormlive.wire.codec import ProtocolError
 from stormlive.wire.flow import Credit
 from stormlive.wire.frame import Frame
-from stormlive.wire.messages import MAX_SPANS, Final, Start, View
+from stormlive.wire.messages import MAX_SPANS, Final, Lane, Start, View
 
 # Finished runs stay viewable, but a canvas may take a gigabyte: only the last one is kept.
 KEPT_CANVASES = 1
@@ -39,12 +39,14 @@ class Runs:
 
     # The IO thread's side.
 
-    def start(self, start: Start, peer: bytes, credit: Credit | None = None, user: str = "") -> Run | Final | None:
+    def start(
+        self, start: Start, peer: bytes, credit: Credit | None = None, user: str = "", lane: Lane = "tcp"
+    ) -> Run | Final | None:
         """Open a run or hand it to its sender's new connection; FINAL when it has ended, None when full.
 
         Its frames spend `credit`, if they come from a session that has to be limited.
         """
-        owner = Owner(peer=peer, credit=credit or Credit(0), user=user)
+        owner = Owner(peer=peer, credit=credit or Credit(0), user=user, lane=lane)
         with self._changed:
             if start.run in self._finals:
                 return self._finals[start.run]
@@ -84,6 +86,7 @@ class Runs:
         with self._changed:
             if run.takes_frames:
                 run.received += 1
+                run.note_offered(frame)
                 run.queue.append(frame)
                 self._changed.notify()
 

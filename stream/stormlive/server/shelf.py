@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 
 from stormlive.output import RUN_FILE
+from stormlive.output.manifest import refuse_taken_folder
 from stormlive.server.checkpoint import CHECKPOINT_DIR, Checkpoint, InUseError
 from stormlive.server.ledger import Ledger
 from stormlive.wire.messages import Final, Start
@@ -106,6 +107,16 @@ class Shelf:
             number += 1
             folder = self._out / f"{start.name}-{number}"
         return None
+
+
+def refuse_used_folder(folder: Path) -> None:
+    """Raise an InputError where `folder` holds a run, also one that was interrupted: a new one would meet it there."""
+    refuse_taken_folder(folder)
+    if (folder / CHECKPOINT_DIR).exists():
+        raise InputError(
+            f"{folder} holds a run that goes on or was interrupted: choose another folder; "
+            f"stormlive serve --out {folder.absolute().parent} takes up one that was interrupted and writes its picture"
+        )
 
 
 def final_of(folder: Path) -> Final | None:

@@ -1,5 +1,7 @@
 """What the server publishes about its runs."""
 
+from msgspec import UNSET
+
 from stormlive.server.protocols import Engine
 from stormlive.server.run import Run
 from stormlive.wire.messages import Status, one_line
@@ -13,7 +15,11 @@ def idle_status(engine: Engine) -> Status:
 def run_status(run: Run, engine: Engine, *, silent: bool) -> Status:
     """Return the status of a run; under the lock of `Runs`."""
     p50, p99 = run.latency_ms()
-    reconstruction = run.reconstruction
+    camera_per_s = run.camera_per_s()
+    canvases = run.canvases
+    reconstruction = None if canvases is None else canvases.first.reconstruction
+    judging = None if run.watch is None else run.watch.judging
+    judgement = None if judging is None else judging.judgement
     return Status(
         state="silent" if silent and run.takes_frames else run.state,
         model=one_line(engine.model_name if reconstruction is None else reconstruction.model_name),
@@ -35,4 +41,8 @@ def run_status(run: Run, engine: Engine, *, silent: bool) -> Status:
         upsampling=None if reconstruction is None else reconstruction.upsampling,
         pixel_size_nm=run.start.calibration.pixel_size_nm,
         notice=run.notices[-1] if run.notices else "",
+        lane=run.owner.lane,
+        canvases=(canvases and canvases.names) or UNSET,
+        judgement=judgement or UNSET,
+        camera_per_s=UNSET if camera_per_s is None else camera_per_s,
     )

@@ -5,20 +5,23 @@ computes, the IO thread never waits for it, a viewer waits for one batch at most
 frame.
 """
 
+import itertools
 import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stormlive.ranges import Ranges
+from stormlive.server.canvases import Canvases
 from stormlive.server.closing import Closing, moment_of
-from stormlive.server.dataset import Dataset
+from stormlive.server.dataset import DataRoots
 from stormlive.server.jobs import BatchJob, FinishJob, KeepJob, OpenJob, ReportJob, ViewJob
+from stormlive.server.limits import CHECKPOINT_S
 from stormlive.server.protocols import Engine, Finish, OpenTable, no_table
 from stormlive.server.run import Ending, Owner, Reference, Run
 from stormlive.server.runs import Runs
@@ -30,10 +33,12 @@ from stormlive.wire.codec import span_groups
 from stormlive.wire.frame import Frame
 from stormlive.wire.messages import Credit, Drop, Error, Final, Message, Report, one_line
 from stormlive_sim.errors import InputError
+from stormlive_sim.routes import Route, route_of
+
+if TYPE_CHECKING:
+    from stormlive.server.judge import Judge
 
 _log = logging.getLogger(__name__)
-
-CHECKPOINT_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +67,19 @@ class Worker:
         open_table: OpenTable = no_table,
         shelf: Shelf | None = None,
         checkpoint_s: float = CHECKPOINT_S,
+        data: DataRoots = DataRoots(None),
+        judge: "Judge | None" = None,
     ) -> None:
         self._runs = runs
+        self._data = data
         self._engine = engine
         self._post = post
         self._open_table = open_table
         self._shelf = shelf
-        self._closing = Closing(runs, finish, shelf, checkpoint_s, self._tell_kept)
+        self._judge = judge
+        self._keeps = checkpoint_s > 0
+        # A run that was interrupted has been promised to be kept, whatever this server does for new ones.
+        self._closing = Closing(runs, finish, shelf, checkpoint_s or CHECKPOINT_S, self._tell_kept, judge)
         self.scribe = Scribe()
 
     def work(self) -> None:
@@ -84,6 +95,8 @@ class Worker:
                 case ReportJob():
                     self._tell(job.owner, _report(job.run, job.missing))
                 case FinishJob():
+                    if self._judge is not None:
+                        self._judge.ends(job.run)
                     self.scribe.submit(partial(self._closing.close, job.run, job.ending))
                 case ViewJob():
                     self._view(job)
@@ -96,9 +109,8 @@ class Worker:
                 self._runs.refused(run, final)
                 self._tell(run.owner, final)
                 return
-            reconstruction = self._engine.open(start.shape, start.calibration)
-            table = self._open_table(start)
-            dataset = Dataset.of(start)
+            canvases = Canvases(start, self._engine, self._open_table)
+            dataset = self._data.find(start)
         except Exception as error:
             if not isinstance(error, InputError):
                 _log.exception("the engine could not open run %s", start.name)
@@ -107,15 +119,14 @@ class Worker:
             self._tell(run.owner, Error(code="refused", fatal=True, message=message))
             return
         with self._runs.lock:
-            run.reconstruction = reconstruction
-            run.table = table
+            run.canvases = canvases
             run.dataset = dataset
             run.enter("running")
             if self._shelf is not None:
                 for trouble in self._shelf.troubles():
                     run.notice(trouble)
                 try:
-                    run.checkpoint = self._shelf.checkpoint(start)
+                    run.checkpoint = self._shelf.checkpoint(start) if self._keeps else None
                 except InputError as error:
                     run.notice(f"no checkpoints, the run goes on without: {error}")
             owner = run.owner
@@ -123,32 +134,28 @@ class Worker:
         _log.info("run %s: %s frames of %s", start.name, start.dtype, start.shape)
 
     def _add(self, job: BatchJob) -> None:
-        run, reconstruction = job.run, job.run.reconstruction
-        if reconstruction is None:
-            raise RuntimeError("a batch was taken for a run that is not open")
-        read, later = self._read(run, job.references)
+        run = job.run
+        read, later = self._read(job)
         frames = [*job.frames, *read]
         with self._runs.lock:
             fresh = list({frame.seq: frame for frame in frames if frame.seq not in run.ledger}.values())
-        seconds = 0.0
-        if fresh:
-            began = time.monotonic()
-            try:
-                pixels = np.stack([frame.pixels for frame in fresh])
-                if run.table is None:
-                    reconstruction.add(pixels)
-                else:
-                    reconstruction.add(pixels, run.table.sink([frame.seq for frame in fresh]))
-            except Exception as error:
-                _log.exception("the engine failed in run %s", run.start.name)
-                self._fail(run, frames, f"engine failed: {one_line(error) or type(error).__name__}")
-                return
-            seconds = time.monotonic() - began
+        routes: dict[Route, list[Frame]] = {}
+        for frame in fresh:
+            routes.setdefault(route_of(frame.axes), []).append(frame)
+        began = time.monotonic()
+        try:
+            for route, some in routes.items():
+                self._deal(run, job.owner, route, some)
+        except Exception as error:
+            _log.exception("the engine failed in run %s", run.start.name)
+            self._fail(run, frames, f"engine failed: {one_line(error) or type(error).__name__}")
+            return
+        seconds = time.monotonic() - began
         with self._runs.lock:
-            for frame in frames:
-                run.ledger.add(frame.seq, replay=frame.replay)
+            run.ledger.refused_duplicates += len(frames) - len(fresh)
             if fresh:
-                run.note_batch(fresh, seconds)
+                # When a frame that is read from the dataset was taken is not known: it has no latency.
+                run.note_batch(fresh, seconds, sent=job.frames)
                 run.changed = True
             came = Ranges((frame.seq, frame.seq) for frame in frames)
             run.answered(came)
@@ -159,14 +166,50 @@ class Worker:
         nbytes = sum(credit.cost(frame.pixels.nbytes) for frame in job.frames)
         nbytes += credit.cost(0) * (len(job.references) - len(later))
         # Where there are no checkpoints, to be in the picture is all that a frame can come to.
-        durable = came if run.checkpoint is None else Ranges()
+        durable = live.union(replayed) if run.checkpoint is None else Ranges()
         message = Credit(bytes=nbytes, live=tuple(live), replayed=tuple(replayed), durable=tuple(durable))
         self._post(Outgoing(channel="data", peer=job.owner.peer, message=message, credit=credit))
 
-    def _read(self, run: Run, references: list[Reference]) -> tuple[list[Frame], list[Reference]]:
+    def _deal(self, run: Run, owner: Owner, route: Route, frames: list[Frame]) -> None:
+        """Add frames of one route to their canvas; those for which there can be none are missing."""
+        if run.canvases is None:
+            raise RuntimeError("a batch was taken for a run that is not open")
+        try:
+            canvas = run.canvases.of(route)
+        except InputError as error:
+            with self._runs.lock:
+                run.notice(str(error))
+            self._give_up(run, owner, Ranges((frame.seq, frame.seq) for frame in frames), str(error))
+            return
+        frames, pixels = _copied(frames)
+        if not frames:
+            return
+        if canvas.table is None:
+            canvas.reconstruction.add(pixels)
+        else:
+            canvas.reconstruction.add(pixels, canvas.table.sink([frame.seq for frame in frames]))
+        with self._runs.lock:
+            canvas.n_frames += len(frames)
+            for frame in frames:
+                run.ledger.add(frame.seq, replay=frame.replay)
+        if self._judge is not None:
+            self._judge.saw(run, canvas, pixels)
+
+    def _give_up(self, run: Run, owner: Owner, ranges: Ranges, reason: str) -> None:
+        """Note, and tell the owner that gave them, that frames will not be in the picture.
+
+        On a new connection they have been sent again: there it would have the sender use their memory for others.
+        """
+        with self._runs.lock:
+            run.ledger.add_missing(ranges, reason)
+            # Not the sender's answer: it must not prolong the search for the other frames in the dataset.
+            run.settled(ranges)
+        self._tell(owner, Drop(run=run.start.run, ranges=tuple(ranges), reason=one_line(reason)))
+
+    def _read(self, job: BatchJob) -> tuple[list[Frame], list[Reference]]:
         """Return the frames that the dataset has, and the references that it does not have yet."""
-        frames, later, now = list[Frame](), list[Reference](), time.monotonic()
-        for reference in references:
+        run, frames, later, now = job.run, list[Frame](), list[Reference](), time.monotonic()
+        for reference in job.references:
             try:
                 pixels = None if run.dataset is None else run.dataset.frame(reference.axes)
                 reason = "not in the dataset" if pixels is None else ""
@@ -186,11 +229,7 @@ class Worker:
                     )
                 )
             elif gone:
-                one = Ranges([(reference.seq, reference.seq)])
-                with self._runs.lock:
-                    run.ledger.add_missing(one, reason)
-                    run.answered(one)
-                self._tell(run.owner, Drop(run=run.start.run, ranges=tuple(one), reason=one_line(reason)))
+                self._give_up(run, job.owner, Ranges([(reference.seq, reference.seq)]), reason)
             else:
                 later.append(reference)
         return frames, later
@@ -210,11 +249,11 @@ class Worker:
     def _keep(self, run: Run) -> None:
         """Take a copy of a run, and have it written."""
         began = time.monotonic()
-        if run.reconstruction is None:
+        if run.canvases is None:
             raise RuntimeError("a run that was never open has nothing to keep")
         with self._runs.lock:
             moment, have = moment_of(run), run.ledger.in_picture()
-        arrays = run.reconstruction.snapshot()
+        arrays = run.canvases.snapshot()
         self.scribe.submit(partial(self._closing.keep, run, moment, arrays, have, began))
 
     def _tell_kept(self, run: Run, news: Ranges | Final) -> None:
@@ -241,6 +280,18 @@ class Worker:
     def _tell(self, owner: Owner, message: Message) -> None:
         if owner.peer:
             self._post(Outgoing(channel="data", peer=owner.peer, message=message))
+
+
+def _copied(frames: list[Frame]) -> tuple[list[Frame], NDArray[Any]]:
+    """Return frames and their pixels (T, Y, X), without those whose sender has taken back its memory.
+
+    It does so when the connection is lost, and sends them again on the next one.
+    """
+    pixels = np.stack([frame.pixels for frame in frames])
+    intact = [frame.intact() for frame in frames]
+    if all(intact):
+        return frames, pixels
+    return list(itertools.compress(frames, intact)), pixels[intact]
 
 
 def _report(run: Run, missing: Ranges | None = None) -> Report:

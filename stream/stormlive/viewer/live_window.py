@@ -4,13 +4,17 @@ import logging
 import signal
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from types import FrameType
 
 import vispy
-import vispy.app
+from PySide6.QtCore import QTimer
+from PySide6.QtWidgets import QApplication
 
-from stormlive.viewer.scene import LiveScene
-from stormlive.viewer.view import Fetch, LiveView
+from stormlive.viewer.main_window import MainWindow
+from stormlive.viewer.saving import save_picture
+from stormlive.viewer.theme import apply_dark
+from stormlive.viewer.view import Fetch, FetchWhole, LiveView
 
 _log = logging.getLogger(__name__)
 
@@ -19,21 +23,28 @@ class LiveWindow:
     """A window that follows a run through `fetch`.
 
     Pictures cannot pile up: the next one is asked for when the last has been shown, so a slow screen or
-    network shows fewer, and newer, ones. If `fetch` fails, the last picture stays with the reason in the
-    status line, and `run` raises the exception in the end.
+    network shows fewer, and newer, ones. If `fetch` fails, the last picture stays with the reason under it,
+    and `run` raises the exception in the end.
     """
 
-    def __init__(self, fetch: Fetch, title: str, interval_ms: int) -> None:
+    def __init__(self, fetch: Fetch, title: str, interval_ms: int, whole: FetchWhole | None = None) -> None:
+        application = QApplication.instance() or QApplication([])
+        assert isinstance(application, QApplication)
+        self._application = application
+        apply_dark(application)
         vispy.use("pyside6")
-        self.scene = LiveScene(title)
+        self.window = MainWindow(title, None if whole is None else self._save_whole)
         self._fetch = fetch
+        self._whole = whole
         self._asked: Future[LiveView | None] | None = None
+        self._saving: tuple[Path, Future[None]] | None = None
         self._failure: Exception | None = None
         self._stop: threading.Event | None = None
         self._interrupted = threading.Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stormlive-viewer")
-        self._timer = vispy.app.Timer(interval_ms / 1e3, connect=self._tick)
-        self.scene.say("waiting for the first frames")
+        self._timer = QTimer()
+        self._timer.setInterval(interval_ms)
+        self._timer.timeout.connect(self._tick)
 
     def run(self, stop: threading.Event | None = None) -> None:
         """Show the window until its user closes it, Ctrl+C is pressed or `stop` is set."""
@@ -41,14 +52,14 @@ class LiveWindow:
         # A KeyboardInterrupt would be raised, and lost, inside whatever callback of Qt runs at that moment.
         handler = signal.signal(signal.SIGINT, self._interrupt)
         try:
-            self.scene.canvas.show()
+            self.window.show()
             self._timer.start()
-            vispy.app.run()
+            self._application.exec()
         finally:
             self._timer.stop()
-            # vispy says nothing when a user closes the window, so this cannot wait for its close event.
-            self.scene.canvas.close()
+            self.window.close()
             self._thread.shutdown(cancel_futures=True)
+            self.window.scene.canvas.close()
             signal.signal(signal.SIGINT, handler)
         if self._interrupted.is_set():
             raise KeyboardInterrupt
@@ -58,19 +69,20 @@ class LiveWindow:
     def _interrupt(self, signum: int, frame: FrameType | None) -> None:
         self._interrupted.set()
 
-    def _tick(self, event: object) -> None:
+    def _tick(self) -> None:
         if self._interrupted.is_set() or (self._stop is not None and self._stop.is_set()):
-            vispy.app.quit()
+            self._application.quit()
             return
-        # Qt and vispy swallow what a callback raises, so nothing may leave this one.
+        # Qt swallows what a callback raises, so nothing may leave this one.
         try:
+            self._tell_saved()
             if self._failure is None:
                 self._follow()
-            self.scene.refresh()
+            self.window.scene.refresh()
         except Exception as error:
             _log.warning("the viewer stopped following the run: %s", error)
             self._failure = error
-            self.scene.say(f"stopped: {error}")
+            self.window.stopped(str(error))
 
     def _follow(self) -> None:
         if self._asked is not None:
@@ -78,5 +90,18 @@ class LiveWindow:
                 return
             view, self._asked = self._asked.result(), None
             if view is not None:
-                self.scene.show(view)
-        self._asked = self._thread.submit(self._fetch, self.scene.visible())
+                self.window.show_view(view)
+        self._asked = self._thread.submit(self._fetch, self.window.scene.visible())
+
+    def _save_whole(self, path: Path) -> None:
+        """Have the whole canvas written in the thread that may ask for it."""
+        whole, canvas = self._whole, self.window.scene.wanted.canvas
+        if whole is not None and self._saving is None:
+            self._saving = path, self._thread.submit(lambda: save_picture(path, whole(canvas), "whole canvas"))
+
+    def _tell_saved(self) -> None:
+        if self._saving is None or not self._saving[1].done():
+            return
+        (path, saving), self._saving = self._saving, None
+        error = saving.exception()
+        self.window.tell_done(f"saved {path}" if error is None else f"not saved: {error}")

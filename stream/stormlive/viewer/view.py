@@ -2,10 +2,17 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from stormlive.wire.messages import Status
+
+_SNAP_PX = 64
+FINEST = 1.25
+"""So many values a pixel of the screen may stand for along its side; drawn with linear interpolation, all show."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,17 +34,38 @@ class LiveView:
     field_nm: tuple[float, float]
     """Height and width of the whole field, of which the pictures may show a part."""
     status: str
+    """On one line, where there is no `report`."""
+    report: Status | None = None
+    """The numbers behind it, where a server tells them."""
+    canvases: tuple[str, ...] = ()
+    """Names of the run's canvases, where there are several."""
+    canvas: str = ""
+    """The name of the one that is shown, where there are several."""
+    last: bool = False
+    """Whether `widefield` is the last frame instead of the mean."""
+    errors: Picture | None = None
+    """Where the canvas disagrees with the widefield, if it was wanted and is known; in photons."""
+    corrected: bool = False
+    """Whether `superres` is corrected for drift."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Visible:
-    """The part of the field that the window shows now, and how finely."""
+    """The part of the field that the window shows now, how finely, and what is wanted of it."""
 
     x_nm: float
     y_nm: float
     width_nm: float
     height_nm: float
     nm_per_screen_px: float
+    canvas: str | None = None
+    """The canvas that is wanted; None for the one that was begun last."""
+    last: bool = False
+    """The last frame is wanted instead of the mean."""
+    errors: bool = False
+    """The map of errors is wanted too."""
+    corrected: bool = False
+    """The canvas is wanted corrected for drift."""
 
     def level_and_rectangle(
         self, *, shape: tuple[int, int], pixel_size_nm: float, levels: int
@@ -45,10 +73,10 @@ class Visible:
         """Return what to ask of a sum pyramid: its level, and (y, x, height, width) in pixels of that level.
 
         Level k of the pyramid over a canvas of `shape` (Y, X) sums 2**k × 2**k pixels. The level is the
-        finest whose pixels are not smaller than those of the screen: of finer ones, some would not be drawn.
+        finest of whose pixels the screen's do not stand for more than `FINEST`: else some would not be drawn.
         The rectangle lies within the level and is never empty.
         """
-        exact = math.log2(self.nm_per_screen_px / pixel_size_nm)
+        exact = math.log2(self.nm_per_screen_px / pixel_size_nm / FINEST)
         level = math.ceil(min(max(exact - 1e-6, 0.0), levels - 1.0))
         size_nm = pixel_size_nm * 2**level
         rows, columns = (math.ceil(side / 2**level) for side in shape)
@@ -56,15 +84,33 @@ class Visible:
         left, width = _clipped(self.x_nm / size_nm, (self.x_nm + self.width_nm) / size_nm, columns)
         return level, (top, left, height, width)
 
+    def with_margin(self, share: float) -> Self:
+        """Return the part with a margin of this share of its sides, so that a small pan finds something there."""
+        if not math.isfinite(self.width_nm):
+            return self
+        x, y = share * self.width_nm, share * self.height_nm
+        return replace(
+            self,
+            x_nm=self.x_nm - x,
+            y_nm=self.y_nm - y,
+            width_nm=self.width_nm + 2 * x,
+            height_nm=self.height_nm + 2 * y,
+        )
+
 
 EVERYTHING = Visible(x_nm=0.0, y_nm=0.0, width_nm=math.inf, height_nm=math.inf, nm_per_screen_px=math.inf)
 """What a window asks for that does not know the field yet: all of it, at the coarsest level."""
 
 
 def _clipped(start: float, end: float, count: int) -> tuple[int, int]:
-    """Return first pixel and number of pixels that cover `start` to `end` within 0 to `count`."""
+    """Return first pixel and number of pixels that cover `start` to `end` within 0 to `count`.
+
+    They reach out to whole blocks, so that a pan by a few pixels asks for the same again.
+    """
     first = math.floor(min(max(start, 0.0), count - 1.0))
     last = math.ceil(min(max(end, first + 1.0), float(count)))
+    first -= first % _SNAP_PX
+    last = min(-(-last // _SNAP_PX) * _SNAP_PX, count)
     return first, last - first
 
 
@@ -74,3 +120,6 @@ Fetch = Callable[[Visible], LiveView | None]
 It is called from one thread of its own, one call at a time, and must return within a second or so, because
 closing the window waits for it. It may return more than the visible part, and finer than the screen resolves.
 """
+
+FetchWhole = Callable[[str | None], Picture]
+"""Get the whole canvas of a name (None: the one that was begun last) at its finest; called from the same thread."""

@@ -3,17 +3,28 @@
 import threading
 
 from stormlive.viewer.screen import require_qt
-from stormlive.viewer.view import Fetch
+from stormlive.viewer.view import Fetch, FetchWhole
+
+# How often a newer picture is looked for; panning and zooming draw what is there at once.
+INTERVAL_MS = 80
 
 
-def run_window(fetch: Fetch, title: str, interval_ms: int = 100, *, stop: threading.Event | None = None) -> None:
+def run_window(
+    fetch: Fetch,
+    title: str,
+    interval_ms: int = INTERVAL_MS,
+    *,
+    stop: threading.Event | None = None,
+    whole: FetchWhole | None = None,
+) -> None:
     """Open the window and return when it is closed, by its user, by Ctrl+C or by setting `stop`.
 
     Must be called from the main thread, as Qt demands. Raises what `fetch` raised, once the window is closed,
-    and KeyboardInterrupt after Ctrl+C. Closing the window ends the window and nothing else.
+    and KeyboardInterrupt after Ctrl+C. Closing the window ends the window and nothing else. With `whole` the
+    user can save the whole canvas.
     """
     require_qt()
     # Only now: where a library is missing, the import of vispy fails already.
     from stormlive.viewer.live_window import LiveWindow
 
-    LiveWindow(fetch, title, interval_ms).run(stop)
+    LiveWindow(fetch, title, interval_ms, whole).run(stop)

@@ -6,6 +6,7 @@ from typing import Self
 
 import numpy as np
 import zmq
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from stormlive.wire import messages
@@ -111,17 +112,20 @@ class LiveClient:
         *,
         level: int = 0,
         rectangle: tuple[int, int, int, int] = (0, 0, _BEYOND, _BEYOND),
+        canvas: str | None = None,
     ) -> tuple[Viewed, NDArray[np.float32]] | None:
-        """Return a piece of a picture, or None while there is no run.
+        """Return a piece of a picture, or None while there is no such run, canvas or picture.
 
         Parameters
         ----------
         picture : str
-            ``canvas``, ``widefield`` or ``last``.
+            ``canvas``, ``widefield`` or ``last``; ``errors`` or ``corrected``, where the server judges the run.
         level : int
-            The canvas summed over 2**level pixels a side.
+            The canvas, or the corrected one, summed over 2**level pixels a side.
         rectangle : tuple of int
             (x, y, width, height) in pixels of that level; clipped to the picture.
+        canvas : str or None
+            One of the status's `canvases`; None for the one that was begun last.
 
         Raises
         ------
@@ -130,7 +134,7 @@ class LiveClient:
         """
         self._request += 1
         x, y, w, h = rectangle
-        request = View(request=self._request, picture=picture, level=level, x=x, y=y, w=w, h=h)
+        request = View(request=self._request, picture=picture, level=level, x=x, y=y, w=w, h=h, canvas=canvas or UNSET)
         deadline = time.monotonic() + self._timeout_s
         if not self._views.poll(int(self._timeout_s * 1000), zmq.POLLOUT) or not send(self._views, [encode(request)]):
             raise ConnectionError("the server does not answer any more")

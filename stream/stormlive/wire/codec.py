@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
 from stormlive.ranges import Ranges
@@ -83,7 +84,7 @@ def _refuse_other_greeting(data: Buffer) -> None:
 
 
 def unpack(parts: Sequence[Buffer]) -> tuple[Message, Buffer | None]:
-    """Return the message and, for FRAME and VIEWED, the checked pixel bytes."""
+    """Return the message and, for FRAME and VIEWED, the checked pixel bytes: none of a frame in shared memory."""
     if not 1 <= len(parts) <= 2:
         raise ProtocolError(f"a message has one part, or two with pixels, got {len(parts)}")
     message = decode(parts[0])
@@ -93,13 +94,14 @@ def unpack(parts: Sequence[Buffer]) -> tuple[Message, Buffer | None]:
         return message, None
     if len(parts) != 2:
         raise ProtocolError(f"{type(message).__name__} needs its pixels as second part, got none")
-    if len(parts[1]) != message.nbytes:
-        raise ProtocolError(f"the pixel part has {len(parts[1])} bytes, the header says {message.nbytes}")
+    nbytes = 0 if isinstance(message, FrameHeader) and message.at is not UNSET else message.nbytes
+    if len(parts[1]) != nbytes:
+        raise ProtocolError(f"the pixel part has {len(parts[1])} bytes, the header says {nbytes}")
     return message, parts[1]
 
 
-def frame_header(frame: Frame) -> FrameHeader:
-    """Return the header that travels with the frame's pixels."""
+def frame_header(frame: Frame, at: int | UnsetType = UNSET) -> FrameHeader:
+    """Return the header that travels with the frame's pixels, or tells where `at` in shared memory they are."""
     return FrameHeader(
         run=frame.run,
         seq=frame.seq,
@@ -109,6 +111,7 @@ def frame_header(frame: Frame) -> FrameHeader:
         nbytes=frame.pixels.nbytes,
         axes=frame.axes,
         replay=frame.replay,
+        at=at,
     )
 
 

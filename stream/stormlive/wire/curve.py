@@ -70,10 +70,16 @@ class KeyPair:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerKeys:
-    """The server's own pair, and the public keys of the clients that it lets in."""
+    """The server's own pair, and the public keys of the clients that it lets in.
+
+    `folder` is where the files of the latter lie, which may change while the server runs; None where they do not.
+    `always` are let in without a file.
+    """
 
     own: KeyPair
     allowed: frozenset[bytes]
+    folder: Path | None = None
+    always: frozenset[bytes] = frozenset()
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -97,7 +103,7 @@ class ServerKeys:
                 f"no client may connect: {folder / ALLOWED} holds no .key file; "
                 f"stormlive keys --dir {folder.parent} --client NAME makes one"
             )
-        return cls(own=own, allowed=frozenset(_read(file)[0] for file in files))
+        return cls(own=own, allowed=frozenset(_read(file)[0] for file in files), folder=folder / ALLOWED)
 
     def secure(self, socket: zmq.Socket[bytes]) -> None:
         """Have a socket, not bound yet, take encrypted connections of allowed clients alone."""
@@ -125,6 +131,11 @@ class ClientKeys:
         socket.setsockopt(zmq.CURVE_PUBLICKEY, self.own.public)
         socket.setsockopt(zmq.CURVE_SECRETKEY, self.own.secret)
         socket.setsockopt(zmq.CURVE_SERVERKEY, self.server)
+
+
+def read_public(path: Path) -> bytes:
+    """Return the public key in a file; InputError when it holds none."""
+    return _read(path)[0]
 
 
 def load_client_keys(folder: Path | str | None) -> ClientKeys | None:

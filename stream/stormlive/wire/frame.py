@@ -1,5 +1,6 @@
 """One camera frame on its way to the picture."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
@@ -46,6 +47,8 @@ class Frame:
         (Y, X), uint8, uint16 or float32, ADU, C-contiguous.
     replay
         Whether it was sent after frames that came later.
+    intact
+        Of pixels in the sender's memory: tells after they were copied whether they were still this frame's.
     """
 
     run: UUID
@@ -54,6 +57,7 @@ class Frame:
     axes: dict[str, int | str] = field(default_factory=dict)
     pixels: NDArray[Any]
     replay: bool = False
+    intact: Callable[[], bool] = lambda: True
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 2 or self.pixels.size == 0:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeAlias
 from uuid import UUID
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from stormlive.wire.frame import WIRE_DTYPES, DtypeName
 from stormlive_sim.errors import InputError
@@ -19,6 +19,7 @@ MAX_FINAL_SPANS = 96  # of either kind, beside FINAL's texts
 MAX_SPANS = 256  # per message; 256 pairs of 9-byte integers stay below the header limit
 MAX_SIDE = 65_536
 MAX_TEXT = 300
+MAX_CANVASES = 64  # of one run; their names fit one STATUS
 MAX_REFERENCES = 32  # frames that one REFER names; their axes stay below the header limit
 
 Seq: TypeAlias = Annotated[int, Meta(ge=0, lt=2**48)]
@@ -38,10 +39,14 @@ Axes: TypeAlias = Annotated[
     ],
     Meta(max_length=16),
 ]
+CanvasName: TypeAlias = Annotated[str, Meta(max_length=64)]
 Counts: TypeAlias = Annotated[dict[Text, Seq], Meta(max_length=20)]
-Picture: TypeAlias = Literal["canvas", "widefield", "last"]
+Picture: TypeAlias = Literal["canvas", "widefield", "last", "errors", "corrected"]
+Gauge: TypeAlias = Literal["unknown", "green", "amber", "red"]
 RunState: TypeAlias = Literal["idle", "opening", "running", "silent", "backfill", "finishing", "finished"]
 Mode: TypeAlias = Literal["account", "latest", "block"]
+Lane: TypeAlias = Literal["tcp", "shm"]
+NONCE_BYTES = 16
 
 
 def one_line(text: object, most: int = MAX_TEXT) -> str:
@@ -107,12 +112,22 @@ def run_name_from(text: str) -> str:
     return short.rstrip(". ") or "run"
 
 
+class SegmentOffer(msgspec.Struct, frozen=True, kw_only=True):
+    """Memory of a sender that a server on the same machine may read."""
+
+    name: Annotated[str, Meta(max_length=64)]
+    nbytes: Nbytes
+    # What it begins with, so that the server knows that it sees this one and no namesake.
+    nonce: Annotated[bytes, Meta(min_length=NONCE_BYTES, max_length=NONCE_BYTES)]
+
+
 class Hello(msgspec.Struct, tag="hello", frozen=True, kw_only=True):
     """First message of every connection to the data port."""
 
     version: Text
     role: Literal["sender", "viewer"] = "sender"
     run: UUID | None = None  # the sender's run, so that WELCOME can tell what is kept of it
+    segment: SegmentOffer | UnsetType = UNSET
 
 
 class Welcome(msgspec.Struct, tag="welcome", frozen=True, kw_only=True, omit_defaults=True):
@@ -131,6 +146,7 @@ class Welcome(msgspec.Struct, tag="welcome", frozen=True, kw_only=True, omit_def
     view_port: Port
     status_port: Port
     have: Spans = ()  # frames of HELLO's run that this server will still have if it is killed
+    lane: Lane = "tcp"  # ``shm``: the server sees HELLO's segment
 
     def __post_init__(self) -> None:
         _check_spans(self.have)
@@ -163,6 +179,7 @@ class FrameHeader(msgspec.Struct, tag="frame", frozen=True, kw_only=True):
     nbytes: Nbytes
     axes: Axes = {}
     replay: bool = False  # sent after frames that came later
+    at: Nbytes | UnsetType = UNSET  # where the pixels are in HELLO's segment; the second part is empty then
 
     def __post_init__(self) -> None:
         if self.nbytes != self.shape[0] * self.shape[1] * WIRE_DTYPES[self.dtype].itemsize:
@@ -277,6 +294,7 @@ class View(msgspec.Struct, tag="view", frozen=True, kw_only=True):
     y: Annotated[int, Meta(ge=0, lt=2**31)] = 0
     w: Annotated[int, Meta(ge=1, lt=2**31)] = 2**31 - 1
     h: Annotated[int, Meta(ge=1, lt=2**31)] = 2**31 - 1
+    canvas: CanvasName | UnsetType | None = UNSET  # one of STATUS's names; otherwise the canvas that was begun last
 
 
 class Viewed(msgspec.Struct, tag="viewed", frozen=True, kw_only=True):
@@ -292,10 +310,31 @@ class Viewed(msgspec.Struct, tag="viewed", frozen=True, kw_only=True):
     h: Annotated[int, Meta(ge=0, lt=2**31)]
     nbytes: Nbytes
     live: Seq  # frames that were in the canvas
+    canvas: CanvasName | UnsetType = UNSET  # of a run that has several, which one it is
 
     def __post_init__(self) -> None:
         if self.nbytes != self.w * self.h * 4:
             raise InputError(f"nbytes is {self.nbytes}, but {self.w} × {self.h} float32 takes another number")
+
+
+class Judgement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the server thinks of a run's picture; whatever it could not find out yet is left out."""
+
+    frames: Seq = 0  # of the canvas that it is about
+    canvas: CanvasName = ""  # which one, where the run has several
+    gauge: Gauge = "unknown"  # whether the frames are like those that the model was trained on
+    sentence: Text = ""  # why the gauge shows what it shows, and what to do
+    psf_sigma_nm: float | None = None
+    photons: float | None = None  # of an emitter in a frame
+    background: float | None = None  # photons per camera pixel
+    density_per_um2: float | None = None  # emitters in a frame, where the structure is
+    rse: float | None = None  # photons: root mean square error of the blurred canvas against the widefield
+    rsp: float | None = None  # and their correlation, at most 1
+    frc_nm: float | None = None
+    gain_percent_per_1000: float | None = None  # by how much 1000 more frames would improve it
+    converged: bool | None = None
+    drift_nm: tuple[float, float] | None = None  # (x, y) since the run began
+    calibration: Text = ""  # what the stream says of baseline and photons per ADU
 
 
 class Status(msgspec.Struct, tag="status", frozen=True, kw_only=True):
@@ -321,6 +360,11 @@ class Status(msgspec.Struct, tag="status", frozen=True, kw_only=True):
     upsampling: int | None = None
     pixel_size_nm: float | None = None
     notice: Text = ""  # what a user should know, such as a full disk
+    lane: Lane | UnsetType = UNSET  # by which the run's frames come
+    # Their names where there are several, in the order in which they were begun.
+    canvases: Annotated[tuple[CanvasName, ...], Meta(max_length=MAX_CANVASES)] | UnsetType = UNSET
+    judgement: Judgement | UnsetType = UNSET
+    camera_per_s: float | UnsetType = UNSET  # frames handed to the hook, while frames come live
 
 
 def _check_spans(spans: tuple[tuple[int, int], ...]) -> None:

@@ -218,11 +218,17 @@ def receive(socket: zmq.Socket[bytes], *, routed: bool = False) -> list[memoryvi
 
 
 def source(part: memoryview) -> int:
-    """Return the descriptor of the connection through which `receive` got a part; -1 when there is none."""
+    """Return the descriptor of the connection through which `receive` got a part; -1 when libzmq does not tell.
+
+    It does not for a client of ZMTP 2 and older, nor for one that had gone before it was let in.
+    """
     frame: object = part.obj
     if not isinstance(frame, zmq.Frame):
         return -1
-    return int(frame.get(zmq.SRCFD))
+    try:
+        return int(frame.get(zmq.SRCFD))
+    except zmq.ZMQError:
+        return -1
 
 
 def user_of(part: memoryview) -> str:

@@ -1,0 +1,84 @@
+"""A network between sender and server that can be cut and can stall."""
+
+import contextlib
+import random
+import socket
+import struct
+import sys
+import threading
+
+_LINGER = "hh" if sys.platform == "win32" else "ii"
+
+
+class Link:
+    """Carries TCP connections to a port; `cut` ends them without a word, while it `stalls` nothing gets through."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._through = threading.Event()
+        self._through.set()
+        self._ends: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Reset every connection; new ones are carried."""
+        with self._lock:
+            ends, self._ends = self._ends, []
+        for end in ends:
+            with contextlib.suppress(OSError):
+                # What was under way is gone: a reset, not an end in order.
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack(_LINGER, 1, 0))
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RD)
+            end.close()
+
+    def stall(self) -> None:
+        """Carry nothing until `mend`; both sides believe that they are connected."""
+        self._through.clear()
+
+    def mend(self) -> None:
+        """Carry again, first what had come in meanwhile."""
+        self._through.set()
+
+    def close(self) -> None:
+        """End everything."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.mend()
+        self.cut()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                ours, _ = self._listener.accept()
+                self._through.wait()
+                try:
+                    theirs = socket.create_connection(("127.0.0.1", self._to), 5)
+                except OSError:
+                    ours.close()
+                    continue
+                theirs.settimeout(None)
+                with self._lock:
+                    self._ends += [ours, theirs]
+                for source, target in ((ours, theirs), (theirs, ours)):
+                    threading.Thread(target=self._carry, args=(source, target), daemon=True).start()
+
+    def _carry(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65_536):
+                self._through.wait()
+                target.sendall(data)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_RDWR)
+
+
+def free_port() -> int:
+    """Return a free port that no outgoing connection gets: a server that is killed must find it free again."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 30_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port

@@ -1,0 +1,38 @@
+"""A picture that is to be made offline."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stormlive_sim.recording import Recording
+from stormlive_sim.routes import Route
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One of the pictures that were asked for.
+
+    Attributes
+    ----------
+    movie : Recording
+        What it is made of.
+    paths : sequence of Path
+        Where that lies.
+    route : Route
+        Which of a recording's channels, positions or z.
+    output : Path
+        The image to be written.
+    table : Path or None
+        Of localizations.
+    """
+
+    movie: Recording
+    paths: Sequence[Path]
+    route: Route
+    output: Path
+    table: Path | None
+
+    @property
+    def folder(self) -> Path:
+        """Where its unfinished sum is kept."""
+        return self.output.with_name(self.output.name + ".unfinished")

@@ -1,0 +1,45 @@
+"""What is wrong with a run, in a plain sentence."""
+
+from stormlive.wire.messages import Status
+
+# The engine's batches make the backlog go up and down by a quarter of a second's frames.
+_BACKLOG_S = 1.0
+_SLOWER = 1.2
+# By the multiplications of the two networks.
+_SMALL_IS_FASTER = 2.2
+
+
+def trouble(status: Status) -> str | None:
+    """Return the one sentence that matters most; None where nothing is wrong."""
+    if status.notice:
+        return status.notice
+    if status.exit_status not in (None, "ok"):
+        return f"the run ended early: {status.exit_status}"
+    if status.state == "silent":
+        return "no sign of the acquisition: its program hangs or has ended; the run is closed if it stays away"
+    slower = slowness(status)
+    if slower is not None:
+        return f"the engine is {slower:.1f}× slower than the camera: {_remedy(status, slower)}"
+    if status.dropped and status.state != "backfill":
+        frames = "1 frame is" if status.dropped == 1 else f"{status.dropped} frames are"
+        return f"{frames} not in the picture (so far); the raw data is not touched by that"
+    judgement = status.judgement
+    if judgement and judgement.gauge == "red":
+        return judgement.sentence
+    return None
+
+
+def slowness(status: Status) -> float | None:
+    """Return by how much the engine is slower than the camera; None where it keeps up or nobody knows."""
+    camera = status.camera_per_s
+    if not camera or status.state != "running" or status.frames_per_s <= 0:
+        return None
+    ratio = camera / status.frames_per_s
+    return ratio if ratio > _SLOWER and status.backlog > _BACKLOG_S * camera else None
+
+
+def _remedy(status: Status, slower: float) -> str:
+    if slower < _SMALL_IS_FASTER and not status.model.startswith("small"):
+        return "a smaller ROI or --model small would keep up"
+    share = max(1.0, 100 / slower)
+    return f"a ROI of {share:.0f} % of the pixels would keep up; what waits is added when the camera stops"

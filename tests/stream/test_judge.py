@@ -1,0 +1,436 @@
+"""The judge beside a real server: what it says, shows and leaves, and that it never harms a run."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from msgspec import UNSET
+
+import fake_engine as fake
+from served import Closed, assert_every_frame_once, make_hook, movie, soon
+from stormlive.acquire.hook import StreamHook
+from stormlive.acquire.stream import stream
+from stormlive.cli import session
+from stormlive.output.judgement import MOST_POINTS, judgement_record
+from stormlive.output.manifest import read_record
+from stormlive.output.ome_tiff import read_image
+from stormlive.server import judge as judge_module
+from stormlive.server.engine import Engine
+from stormlive.server.finish import RunWriter
+from stormlive.server.judge import Judge, Watch
+from stormlive.server.judging import Judging, Look, Part, coarseness
+from stormlive.server.loop import Server
+from stormlive.wire.client import LiveClient
+from stormlive.wire.messages import Calibration, Judgement, Status
+from stormlive_models.judge.mismatch import Trained
+from stormlive_models.judge.slabs import SLAB_FRAMES
+from stormlive_sim.drift import Drift
+from stormlive_sim.movie import Scene, SceneSettings
+
+CALIBRATION = Calibration(pixel_size_nm=100, baseline_adu=100, photons_per_adu=0.5, exposure_ms=20)
+ALWAYS_S = 1e-6
+SHAPE = (40, 48)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def judged(closed: Closed, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server that thinks about every batch, whatever it costs."""
+    for share in ("_LOOK_SHARE", "_WORK_SHARE", "_COMPARE_SHARE"):
+        monkeypatch.setattr(judge_module, share, 1.0)
+    with Server(
+        fake.FakeEngine(), finish=closed, bind="tcp://127.0.0.1:*", heartbeat_s=0.2, judge_s=ALWAYS_S
+    ) as running:
+        yield running
+    running.raise_if_failed()
+
+
+def is_idle(server: Server, n_frames: int) -> bool:
+    """Return whether so many frames are in the canvas and the judge is idle, so that it looks at the next batch."""
+    (run,) = server._runs.shown() or [None]
+    if run is None or run.watch is None or run.canvases is None:
+        return False
+    return run.canvases.first.n_frames == n_frames and not run.watch.busy
+
+
+def offer(hook: StreamHook, frames: np.ndarray, axes: list[dict] | None = None) -> None:
+    for n, frame in enumerate(frames):
+        soon(lambda: hook._outbox.has_room)
+        hook(frame, {"Axes": {"time": n} if axes is None else axes[n]})
+
+
+def test_a_judgement_comes_with_status_and_pictures(judged: Server, closed: Closed) -> None:
+    frames = movie(60, shape=SHAPE)
+    hook = make_hook(judged.address)
+    with LiveClient(judged.address) as client:
+        offer(hook, frames)
+        seen: list[Status] = []
+
+        def has_come() -> bool:
+            status = client.status(0.1)
+            seen.extend([] if status is None else [status])
+            return status is not None and status.judgement is not UNSET and status.judgement.rsp is not None
+
+        soon(has_come)
+        judgement = seen[-1].judgement
+        assert isinstance(judgement, Judgement)
+        assert 0 < judgement.frames <= 60
+        # The fake engine's canvas is the widefield picture itself, and its model has no card.
+        assert judgement.rsp > 0.7
+        assert judgement.gauge == "unknown"
+        assert judgement.converged is False
+        assert judgement.canvas == ""
+        errors = client.view("errors")
+        assert errors is not None
+        assert errors[1].shape == SHAPE
+        assert 0 < errors[0].live <= 60
+        assert np.abs(errors[1]).max() <= 1
+        assert client.view("errors", level=1) is None
+        assert client.view("corrected") is None
+    assert hook.close().complete
+    ((run, reconstruction),) = closed.runs
+    np.testing.assert_array_equal(reconstruction.canvas, fake.direct_canvas(frames))
+    assert run.judgement is not None
+    assert run.judgement.final.frames == run.judgement.series["frames"][-1] == 60
+    assert run.corrected is None
+
+
+def test_the_corrected_canvas_is_viewed_like_the_canvas(judged: Server, closed: Closed) -> None:
+    """The same structure in all frames, later one camera pixel to the right."""
+    generator = np.random.default_rng(0)
+    scene = generator.random((40, 60)) ** 8 * 1000
+    frames = [scene[:, 2 - step : 50 - step] for step in (0, 1, 1)]
+    movie = np.concatenate([np.repeat(frame[None], SLAB_FRAMES, 0) for frame in frames]).astype(np.uint16) + 100
+    hook = make_hook(judged.address)
+    with LiveClient(judged.address) as client:
+        for number, part in enumerate(np.split(movie, 12), 1):
+            offer(hook, part)
+            soon(partial(is_idle, judged, number * len(part)))
+        assert hook.close().complete
+        viewed = client.view("corrected")
+        assert viewed is not None
+        info, corrected = viewed
+        assert corrected.shape == (80, 96)
+        assert info.live == 3 * SLAB_FRAMES
+        for level in (1, 3):
+            _, pooled = client.view("corrected", level=level)
+            assert pooled.shape == (80 // 2**level, 96 // 2**level)
+            np.testing.assert_allclose(
+                pooled, corrected.reshape(80 // 2**level, 2**level, -1, 2**level).sum((1, 3)), rtol=1e-4
+            )
+        _, piece = client.view("corrected", rectangle=(10, 20, 30, 5))
+        np.testing.assert_array_equal(piece, corrected[20:25, 10:40])
+    ((run, _),) = closed.runs
+    assert run.judgement.final.drift_nm == pytest.approx((100, 0), abs=10)
+    np.testing.assert_array_equal(run.corrected, corrected)
+
+
+def test_only_the_first_canvas_is_judged_and_says_its_name(judged: Server, closed: Closed) -> None:
+    frames = movie(40, shape=SHAPE)
+    axes = [{"time": n // 2, "channel": "AB"[n % 2]} for n in range(40)]
+    hook = make_hook(judged.address)
+    with LiveClient(judged.address) as client:
+        offer(hook, frames, axes)
+        assert hook.close().complete
+        assert client.view("errors")[0].canvas == "channel-A"
+        assert client.view("errors", canvas="channel-A") is not None
+        assert client.view("errors", canvas="channel-B") is None
+        assert client.view("canvas")[0].canvas == "channel-B"
+    ((run, _),) = closed.runs
+    assert run.judgement.final.canvas == "channel-A"
+    assert run.judgement.final.frames == 20
+
+
+def test_a_judge_that_fails_costs_the_run_nothing_but_its_judgement(
+    judged: Server, closed: Closed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(_self: Judging, _look: Look) -> None:
+        raise ZeroDivisionError("of no use")
+
+    monkeypatch.setattr(Judging, "take", fails)
+    frames = movie(50)
+    hook = make_hook(judged.address)
+    offer(hook, frames)
+    report = hook.close()
+    assert_every_frame_once(report)
+    assert report.complete
+    ((run, reconstruction),) = closed.runs
+    np.testing.assert_array_equal(reconstruction.canvas, fake.direct_canvas(frames))
+    assert any("not judged any more: of no use" in notice for notice in run.notices)
+    assert len([record for record in caplog.records if "the judge failed" in record.message]) == 1
+
+
+def test_a_copy_that_fails_costs_no_frame(
+    judged: Server, closed: Closed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(fake.FakeReconstruction, "widefield", fails)
+    hook = make_hook(judged.address)
+    offer(hook, movie(20))
+    assert hook.close().complete
+    ((run, _),) = closed.runs
+    assert run.judgement is None or run.judgement.series["frames"] == []
+    assert any("not judged any more: MemoryError" in notice for notice in run.notices)
+    assert len([record for record in caplog.records if "the judge failed" in record.message]) == 1
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 2), (9, 200)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_frames_of_any_shape_and_type_are_judged_without_trouble(
+    judged: Server, closed: Closed, shape: tuple[int, int], dtype: type
+) -> None:
+    frames = movie(30, shape=shape).clip(0, 255).astype(dtype)
+    hook = make_hook(judged.address)
+    offer(hook, frames)
+    assert hook.close().complete
+    ((run, _),) = closed.runs
+    assert run.notices == ()
+    assert run.judgement.final.frames == 30
+
+
+def test_a_server_that_does_not_judge_says_so(server: Server, closed: Closed) -> None:
+    hook = make_hook(server.address)
+    offer(hook, movie(5))
+    assert hook.close().complete
+    with LiveClient(server.address) as client:
+        soon(lambda: (status := client.status(0.1)) is not None and status.state == "finished")
+        assert client.view("canvas") is not None
+        assert client.view("errors") is None
+        assert client.view("corrected") is None
+    assert closed.runs[0][0].judgement is None
+
+
+def watched(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int], *, whole: bool) -> tuple[Judge, SimpleNamespace]:
+    """Return a judge whose thread does not run, and a run of a canvas that it may or may not copy whole."""
+    if not whole:
+        monkeypatch.setattr(judge_module, "WHOLE_PX", 0)
+    monkeypatch.setattr(judge_module, "PART_PX", 32)
+    engine = fake.FakeEngine()
+    reconstruction = fake.FakeReconstruction(engine, shape)
+    canvas = SimpleNamespace(reconstruction=reconstruction, n_frames=0, name="")
+    start = SimpleNamespace(shape=shape, calibration=CALIBRATION, name="r")
+    run = SimpleNamespace(
+        start=start, canvases=SimpleNamespace(first=canvas, names=()), watch=None, notice=lambda _: None
+    )
+    return Judge(threading.Condition(), 3600.0), run
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_is_looked_at_is_where_the_structure_is(monkeypatch: pytest.MonkeyPatch, whole: bool) -> None:
+    judge, run = watched(monkeypatch, (60, 70), whole=whole)
+    canvas = run.canvases.first
+    frames = np.full((4, 60, 70), 100, np.uint16)
+    canvas.reconstruction.add(frames)
+    judge.saw(run, canvas, frames)
+    assert run.watch.judging is None  # nothing there yet
+    frames[:, 30:36, 50:60] = 300
+    canvas.reconstruction.add(frames)
+    canvas.n_frames = 8
+    run.watch.due_at = 0.0
+    judge.saw(run, canvas, frames)
+    part = run.watch.judging.part
+    assert (part.height, part.width) == (16, 16)
+    assert part.row <= 30 < 36 <= part.row + 16
+    assert part.column <= 50 < 60 <= part.column + 16
+    run.watch.due_at = 0.0
+    judge.saw(run, canvas, frames)
+    _, _, look = judge._looks.get_nowait()
+    assert run.watch.judging.is_whole is whole
+    expected = canvas.reconstruction.canvas
+    np.testing.assert_array_equal(look.canvas, expected if whole else expected[part.on_canvas])
+    assert look.canvas.base is None
+    assert (look.coarse is None) is whole
+    np.testing.assert_array_equal(look.raw, frames[(slice(None), *part.on_camera)].repeat(2, 0)[:8])
+    run.watch.judging.take(look)
+    assert run.watch.judging.errors[0].error.shape == (60, 70)
+
+
+def test_no_look_while_busy_or_before_it_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge, run = watched(monkeypatch, (20, 20), whole=True)
+    canvas = run.canvases.first
+    frames = movie(2, shape=(20, 20))
+    for n in range(50):
+        canvas.reconstruction.add(frames)
+        canvas.n_frames += 2
+        if n == 20:
+            run.watch.due_at, run.watch.busy = 0.0, True
+        judge.saw(run, canvas, frames)
+        assert judge._looks.empty()
+        assert len(run.watch.raw) <= 16
+    run.watch.busy = False
+    judge.saw(run, canvas, frames)
+    assert judge._looks.qsize() == 1
+    judge.saw(run, canvas, frames)
+    assert judge._looks.qsize() == 1
+    assert run.watch.due_at > time.monotonic() + 3000
+
+
+def looked_at(n: int, drift_nm: float, density: float = 1.0) -> tuple[Judging, np.ndarray]:
+    """Return a judging of a simulated run with the truth as its canvas, and that canvas."""
+    shape, u = (40, 40), 8
+    trained = Trained(psf_sigma_nm=(95, 145), photons=(250, 6000), background=(0.5, 100), density_per_um2=(0.2, 12))
+    seconds = n * CALIBRATION.exposure_ms / 1000
+    scene = Scene(
+        SceneSettings(shape=shape, density_per_um2=density, drift=Drift(x_nm_per_s=drift_nm / seconds), seed=1)
+    )
+    part = Part(row=0, column=0, height=40, width=40, upsampling=u)
+    judging = Judging(CALIBRATION, part, 8, trained, counts=True)
+    canvas = np.zeros((40 * u, 40 * u), np.float32)
+    total, frames = np.zeros(shape), []
+    step = n // 12
+    for k in range(12):
+        numbers = range(k * step, (k + 1) * step)
+        for number in numbers:
+            table = scene.truth(number, CALIBRATION.exposure_ms)
+            column, row = ((table_nm / 12.5).long().numpy() for table_nm in (table.x_nm, table.y_nm))
+            np.add.at(canvas, (row, column), 1)
+        few = [
+            scene.expose(scene.photons(number, 20.0), number, 20.0).numpy().astype(np.uint16) for number in numbers[:8]
+        ]
+        frames += few
+        total = np.mean(frames, 0)
+        look = Look(
+            n_frames=(k + 1) * step,
+            name="",
+            canvas=canvas.copy(),
+            coarse=None,
+            widefield=((total - 100) * 0.5).astype(np.float32),
+            raw=np.stack(few),
+        )
+        judging.take(look)
+    return judging, canvas
+
+
+def test_a_whole_simulated_run() -> None:
+    judging, canvas = looked_at(12 * SLAB_FRAMES, drift_nm=80.0, density=0.5)
+    judgement = judging.judgement
+    assert judgement is not None
+    assert judgement.gauge == "green"
+    assert judgement.psf_sigma_nm == pytest.approx(115, rel=0.05)
+    assert judgement.background == pytest.approx(13.4, rel=0.1)
+    assert 0.5 < judgement.density_per_um2 < 3  # that of the densest part
+    assert judgement.rsp > 0.8
+    assert 10 < judgement.frc_nm < 150
+    assert judgement.converged is False
+    assert judgement.gain_percent_per_1000 > 0
+    # From the middle of the first slab to the middle of the last.
+    assert judgement.drift_nm == pytest.approx((80 * 11 / 12, 0), abs=6)
+    assert judging.drift_shows
+    assert "baseline" in judgement.calibration
+    assert "you gave 100 and 0.5" in judgement.calibration
+    judging.finish()
+    corrected, n_frames = judging.corrected
+    assert n_frames == 12 * SLAB_FRAMES
+    assert corrected.sum() == pytest.approx(canvas.sum(), rel=0.05)
+    record = judging.record()
+    assert record.series["frames"] == [SLAB_FRAMES * (k + 1) for k in range(12)]
+    assert record.series["gauge"][-1] == "green"
+    assert len(record.drift) == 8  # of 12 slabs, the most that are kept
+
+
+def test_the_series_of_a_long_run_is_bounded_and_keeps_its_end() -> None:
+    series = [Judgement(frames=n) for n in range(1, 1301)]
+    record = judgement_record(series, [])
+    assert len(record.series["frames"]) <= MOST_POINTS
+    assert record.series["frames"][-1] == 1300
+    assert record.final.frames == 1300
+    assert "sentence" not in record.series
+
+
+def test_run_json_and_the_corrected_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real engine's small network, on a movie that drifts."""
+    monkeypatch.setattr(judge_module, "_WORK_SHARE", 1.0)
+    monkeypatch.setattr(judge_module, "_LOOK_SHARE", 1.0)
+    monkeypatch.setattr("stormlive_models.judge.slabs.SLAB_FRAMES", 40)
+    n = 160
+    scene = Scene(SceneSettings(shape=(24, 24), drift=Drift(x_nm_per_s=100 / (n * 0.02)), seed=2))
+    frames = [frame.to(torch.uint16).numpy() for frame, _ in scene.frames(n, 20.0)]
+    engine = Engine("small", "cpu:torch")
+    writer = RunWriter(engine, tmp_path / "out", folder_per_run=False)
+    with (
+        Server(engine, finish=writer, bind="tcp://127.0.0.1:*", max_batch=8, judge_s=ALWAYS_S) as server,
+        stream(server.address, name="r", calibration=CALIBRATION) as run,
+    ):
+        for number, frame in enumerate(frames, 1):
+            run.send(frame)
+            if number % 20 == 0:
+                soon(partial(is_idle, server, number))
+    server.raise_if_failed()
+    record = read_record(tmp_path / "out")
+    judgement = record.judgement
+    assert judgement is not None
+    assert judgement.final.frames == n
+    assert judgement.final.rsp > 0.8
+    assert judgement.final.density_per_um2 is not None
+    assert judgement.series["rsp"][-1] == judgement.final.rsp
+    assert len(judgement.series["frames"]) == len(judgement.series["frc_nm"]) <= MOST_POINTS
+    (corrected,) = [file for file in record.files if "drift_corrected" in file.name]
+    assert corrected.name == "superres_drift_corrected.ome.tif"
+    assert corrected.name in record.canvases[0].files
+    image, pixel_size_nm = read_image(tmp_path / "out" / corrected.name)
+    assert pixel_size_nm == pytest.approx(12.5)
+    plain, _ = read_image(tmp_path / "out" / "superres.ome.tif")
+    assert image.shape == plain.shape
+    assert image.sum() == pytest.approx(plain.sum(), rel=0.1)
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["judgement"]["final"]["frames"] == n
+
+
+def test_an_acquisition_stops_when_its_own_run_has_converged(monkeypatch: pytest.MonkeyPatch) -> None:
+    def status(name: str, converged: bool | None) -> Status:
+        judgement = UNSET if converged is None else Judgement(converged=converged)
+        return Status(state="running", model="m", device="d", name=name, judgement=judgement)
+
+    course = [status("mine", None), status("other", True), status("mine", False), status("mine", True)]
+    course += [status("mine", True)]
+
+    stopped: list[int] = []
+
+    class Acquisition:
+        def run(self, on_progress: Callable[[int], None]) -> str:
+            for n in range(len(course) - 1):
+                on_progress(n)
+            return "report"
+
+        def stop(self) -> None:
+            stopped.append(len(shown))
+
+    shown: list[Status] = []
+    said: list[str] = []
+    monkeypatch.setattr(session, "note", said.append)
+    monkeypatch.setattr(session.StatusLine, "show", lambda _self, one: shown.append(one))
+    for until, stops in ((None, []), ("mine", [4])):
+        shown.clear()
+        said.clear()
+        stopped.clear()
+        client = SimpleNamespace(status=lambda _timeout: course[len(shown)])
+        assert session._follow(Acquisition(), client, until) == "report"
+        assert stopped == stops
+        assert bool(said) is bool(stops)
+
+
+def test_the_comparison_is_on_half_pixels_where_that_is_not_too_much() -> None:
+    assert coarseness((64, 64), 8) == 2
+    assert coarseness((64, 64), 3) == 1
+    assert coarseness((2048, 2048), 8) == 1
+
+
+def test_a_watch_that_never_looked_has_no_record() -> None:
+    judge = Judge(threading.Condition(), 1.0)
+    assert judge.close(SimpleNamespace(watch=None)) == (None, None)
+    assert judge.close(SimpleNamespace(watch=Watch())) == (None, None)
