@@ -33,7 +33,7 @@ def paint(canvas: NDArray[np.float32], draw: np.random.Generator) -> None:
     """Add localizations along bent filaments to a canvas (Y, X)."""
     rows, columns = canvas.shape
     length = max(canvas.shape)
-    for _ in range(length // 50):
+    for _ in range(length // 150):
         n = 8 * length // 10
         angle = draw.uniform(0, 2 * np.pi) + np.cumsum(draw.normal(0, 0.6 / np.sqrt(length), n))
         along = np.stack([np.cumsum(np.sin(angle)), np.cumsum(np.cos(angle))])

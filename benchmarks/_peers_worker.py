@@ -78,7 +78,10 @@ def main() -> None:
             movie = np.load(request["movie"], mmap_mode="r")[: request["frames"]]
             began, cpu_began = time.perf_counter(), time.process_time()
             results = METHODS[method](movie, request["parameters"])
-            answer = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu_began}
+            answer: dict[str, Any] = {
+                "seconds": time.perf_counter() - began,
+                "cpu_seconds": time.process_time() - cpu_began,
+            }
             if request["out"]:
                 np.savez(request["out"], **results())
         except Exception:

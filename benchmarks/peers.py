@@ -7,9 +7,9 @@
 The others run in a Python of their own (their pins would change ours), with as many threads as ours. One that is not
 installed there is left out, which the output says. Two simulated movies of microtubules with known truth are taken:
 dense, as live imaging has it, and sparse, which single-emitter fits are made for (0.4 emitters/um2 on the structure).
-Scores leave out a border of a few pixels, in which a method of boxes finds nothing. Picasso's box, gradient, greatest
-spot width and way of drawing, and eSRRF's radius, sensitivity and correlation, are those that are best by the truth of
-a movie of the same kind with a seed of its own, which is more than a user can know; ours have nothing to tune.
+Scores leave out a border of a few pixels, in which a method of boxes finds nothing. Picasso's fit, box, gradient,
+greatest spot width and drawing, and eSRRF's radius, sensitivity and correlation, are those that are best by the truth
+of a movie of the same kind with a seed of its own, which is more than a user can know; ours have nothing to tune.
 
 Timed is camera ADU in memory to table (Picasso: identify and fit; its drawing is not counted), to picture (eSRRF), or
 to both (ours: the engine as the server uses it, batches of 16, with the runtime that it chooses). Turns are
@@ -28,22 +28,9 @@ from typing import Any
 
 import torch
 from _accuracy_frames import MOVIE_DENSITY, SUB_NM, UPSAMPLING
-from _peers_methods import (
-    BORDER_PX,
-    FITS,
-    INSTALL,
-    Esrrf,
-    Method,
-    Movie,
-    Ours,
-    Outcome,
-    Picasso,
-    Program,
-    inner_image,
-    inner_table,
-    simulate,
-)
+from _peers_methods import BORDER_PX, INSTALL, Method, Movie, Ours, Outcome, Program, inner_image, inner_table, simulate
 from _peers_picture import draw
+from _peers_tuned import FITS, Esrrf, Picasso
 from _report import report
 from numpy.typing import NDArray
 
@@ -65,7 +52,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--dense", type=int, default=361, metavar="N", help="frames of the dense movie")
     parser.add_argument("--sparse", type=int, default=1200, metavar="N", help="frames of the sparse movie")
     parser.add_argument("--trial", type=int, default=60, metavar="N", help="frames to tune the others on")
-    parser.add_argument("--most-esrrf", type=int, default=361, metavar="N", help="frames for eSRRF, which is slow")
+    parser.add_argument("--most-esrrf", type=int, default=200, metavar="N", help="frames for eSRRF, which is slow")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--picture", type=Path, metavar="FILE", help="the pictures side by side (PNG)")
@@ -87,7 +74,7 @@ def open_programs(options: argparse.Namespace, folder: Path) -> dict[str, Progra
 def open_methods(programs: dict[str, Program], ours: dict[str, Ours], trial: Movie) -> dict[str, Method]:
     methods: dict[str, Method] = dict(ours)
     if not programs["Picasso"].missing:
-        methods |= {name: Picasso(programs["Picasso"], fit, trial) for name, fit in FITS.items()}
+        methods |= {name: Picasso(programs["Picasso"], fits, trial) for name, fits in FITS.items()}
     if not programs[_ESRRF].missing:
         methods[_ESRRF] = Esrrf(programs[_ESRRF], trial, min(_ESRRF_TRIAL, len(trial.adu)))
     return methods

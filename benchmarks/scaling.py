@@ -7,9 +7,9 @@ three batches, beyond what it held before its canvas was opened.
 Frames: one run of many small frames; a row for each tenth of it. Its figures are of the engine alone, in one process;
 the whole way from the camera to the viewer over 200,000 frames is soak.py's subject.
 
-The processor's own time (CPU) is the figure to trust where other programs run; "threads" of it add up. Exit status 1
-when time grows faster than pixels to the power of 1.1, the CPU time of a frame by more than a tenth from the first half
-of the run to the second, or memory by more than 8 MiB from the first tenth to the end.
+The processor's time (CPU) is the figure to trust where other programs run; that of several threads adds up. Exit status
+1 when it grows faster than pixels to the power of 1.1, that of a frame by more than a tenth from the first half of the
+run to the second, or memory by more than 8 MiB from the first tenth to the last.
 """
 
 import argparse
@@ -119,9 +119,9 @@ def against_frames(engine: Engine, options: argparse.Namespace) -> tuple[list[Ro
             bar.update(task, completed=reconstruction.n_frames)
     rows = []
     for part in np.array_split(np.arange(len(samples)), min(_POINTS, len(samples))):
-        cpus = [samples[i][1] for i in part]
-        n, _, rss = samples[part[-1]]
-        rows.append(row("frames", side, n, [walls[i] for i in part], cpus, rss))
+        numbers, cpus, memory = zip(*(samples[i] for i in part), strict=True)
+        # Systems take back pages of a program's files and give them again: the median is what lasts.
+        rows.append(row("frames", side, numbers[-1], [walls[i] for i in part], [*cpus], statistics.median(memory)))
     return rows, samples
 
 
@@ -140,8 +140,8 @@ def main() -> None:
     sides = [int(side) for side in options.sides.split(",")]
     many, samples = against_frames(engine, options)  # first: before large canvases have come and gone
     pixels = against_pixels(engine, sides, options)
-    logarithms = [(math.log(one["side"] ** 2), math.log(one["CPU ms/frame"])) for one in pixels]
-    exponent = float(np.polyfit(*zip(*logarithms, strict=True), 1)[0])
+    logarithms = np.log([(one["side"] ** 2, one["CPU ms/frame"]) for one in pixels])
+    exponent = float(np.polyfit(logarithms[:, 0], logarithms[:, 1], 1)[0])
     small, large = pixels[0], pixels[-1]
     bytes_per_pixel = MIB * (large["RSS MiB"] - small["RSS MiB"]) / (large["side"] ** 2 - small["side"] ** 2)
     halves = [statistics.median(cpu for _, cpu, _ in half) for half in np.array_split(np.array(samples), 2)]
@@ -153,7 +153,7 @@ def main() -> None:
         "CPU time grows with pixels to the power of": exponent,
         "bytes per camera pixel": bytes_per_pixel,
         "CPU time of a frame, second half of the run over the first": halves[1] / halves[0],
-        "growth from the first tenth to the end, MiB": growth,
+        "growth from the first tenth to the last, MiB": growth,
         "frames reached": samples[-1][0],
     }
     report("scaling", pixels + many, notes)

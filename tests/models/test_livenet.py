@@ -58,7 +58,9 @@ def test_the_mass_of_the_increment_is_the_summed_probability_of_what_it_shows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     net = network()
-    monkeypatch.setattr(LiveNet, "fade", (-1.0, 0.0))  # everything is shown
+    # Everything is shown.
+    monkeypatch.setattr(LiveNet, "fade", (-1.0, 0.0))
+    monkeypatch.setattr(LiveNet, "uncertain_nm", (1e6, 2e6))
     batch = frames(1, 48, 48)
     canvas = torch.zeros(48 * 8, 48 * 8)
     net.add_increment(batch, canvas)

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fake_engine as fake
+import strict
 from served import SHAPE, movie, soon
 from stormlive.acquire import sender
 from stormlive.acquire.hook import StreamHook
@@ -23,8 +24,9 @@ from stormlive.server.canvases import CanvasMoment
 from stormlive.server.checkpoint import CHECKPOINT_DIR, Checkpoint, InUseError, Moment
 from stormlive.server.ledger import Ledger
 from stormlive.server.loop import Server
+from stormlive.server.run_table import RunTable
 from stormlive.server.shelf import Shelf
-from stormlive.wire.messages import Start
+from stormlive.wire.messages import PROTOCOL, Credit, Hello, Start, Welcome
 from stormlive_sim.errors import InputError
 
 RUN = UUID("12345678-1234-5678-1234-567812345678")
@@ -118,6 +120,21 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkpoint]:
     for n in (3, 6):
         place.write(moment(n), arrays(n))
     yield place
+    place.release()
+
+
+def test_an_account_that_was_changed_is_damage_too(tmp_path: Path) -> None:
+    place = Checkpoint(tmp_path / "c")
+    for n in (3, 6):
+        place.write(moment(n), arrays(n))
+    newer = max(place.folder.glob("*.safetensors"))
+    whole = newer.read_bytes()
+    changed = whole.replace(rb"\"live\":[[0,5]]", rb"\"live\":[[0,7]]")
+    assert len(changed) == len(whole)
+    assert changed != whole
+    newer.write_bytes(changed)
+    kept, troubles = place.read()
+    assert (kept.moment.account["frames"], len(troubles)) == (3, 1)
     place.release()
 
 
@@ -313,6 +330,70 @@ def test_what_is_durable_is_told_and_need_not_be_kept(tmp_path: Path, monkeypatc
         assert server._runs.have(hook.run) == Ranges([(0, 49)])
         assert server._runs.have(UUID(int=5)) == server._runs.have(None) == Ranges()
         assert hook.close().complete
+
+
+def test_welcome_names_what_is_in_a_checkpoint_and_nothing_else(tmp_path: Path) -> None:
+    """Who comes back to a server that lives must keep the rest: it may be killed yet."""
+    images = strict.movie(10)
+    with Served(tmp_path, checkpoint_s=3600, heartbeat_s=5) as server:
+        with strict.Peer(server.address) as peer:
+            peer.say(strict.start_of(RUN))
+            peer.frame(RUN, 0, images[0])
+            while not (durable := peer.hear(Credit).durable):
+                pass
+            assert durable == ((0, 0),)
+            for seq in range(1, 10):
+                peer.frame(RUN, seq, images[seq])
+            while server._runs.shown()[0].ledger.picture_count() < 10:
+                peer.hear(Credit)
+        with strict.Peer(server.address, greet=False) as again:
+            again.say(Hello(version=PROTOCOL, run=RUN))
+            assert again.hear(Welcome).have == ((0, 0),)
+
+
+class NotedTable:
+    """A table that notes when it is flushed, and may lie on a full disk."""
+
+    def __init__(self, done: list[str], *, full: bool) -> None:
+        self.done, self.full = done, full
+
+    def append(self, rows: object) -> None:
+        pass
+
+    def mark(self) -> dict[str, int]:
+        return {"rows": 0, "bytes": 0}
+
+    def sync(self) -> None:
+        if self.full:
+            raise OSError(28, "No space left on device")
+        self.done.append("table")
+
+    def close(self, n_frames: int) -> None:
+        pass
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_checkpoint_counts_on_no_rows_that_a_power_cut_would_take(
+    full: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    write, add = Checkpoint.write, fake.FakeReconstruction.add
+
+    def noted(self: Checkpoint, *what: Any) -> None:
+        done.append("checkpoint")
+        write(self, *what)
+
+    monkeypatch.setattr(Checkpoint, "write", noted)
+    monkeypatch.setattr(fake.FakeReconstruction, "add", lambda self, frames, sink: add(self, frames))
+    with Served(tmp_path, open_table=lambda *_: RunTable(NotedTable(done, full=full))) as server:
+        hook = StreamHook(server.address, calibration=fake.CALIBRATION, name="cell", outbox_mb=1)
+        for frame in movie(20):
+            hook(frame, None)
+        report = hook.close()
+    assert report.complete
+    assert done == ([] if full else ["table", "checkpoint"] * (len(done) // 2))
+    assert bool(done) is not full
+    assert ("No space left" in str(record_of(Path(report.folder))["notices"])) is full
 
 
 def test_a_folder_that_cannot_be_made_costs_checkpoints_and_not_the_picture(tmp_path: Path) -> None:

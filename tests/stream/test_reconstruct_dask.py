@@ -265,6 +265,8 @@ def test_the_single_process_needs_no_dask(
     picture(3)
     monkeypatch.setattr(farm, "local_cluster", local_cluster)
     monkeypatch.setitem(sys.modules, "distributed", None)
+    for name in [name for name in sys.modules if name.startswith("stormlive.offline.")]:
+        monkeypatch.delitem(sys.modules, name)
     assert reconstruct(model, "m.tif", "-o", "x.ome.tif") == 0
     capsys.readouterr()
     assert reconstruct(model, "m.tif", "-o", "x.ome.tif", "--workers", "1") == 1

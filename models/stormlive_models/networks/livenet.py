@@ -102,7 +102,7 @@ class LiveNet(nn.Module):
     fade = (0.2, 0.6)
     # Emitters whose place is less certain (nm, geometric mean of the axes) than the first fade, beyond the second they
     # add nothing: in dense frames those are haze between the structures. They stay in the table of localizations.
-    uncertain_nm = (30.0, 45.0)
+    uncertain_nm = (24.0, 36.0)
     # Rendered width as a share of the predicted uncertainty, and its bounds in sub-pixels.
     sigma_share = 0.3
     sigma_bounds = (0.3, 2.0)

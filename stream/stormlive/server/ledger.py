@@ -54,7 +54,7 @@ class Ledger:
         self._total = max(self._total, ranges.to_list()[-1][1] + 1)
 
     def close(self, n: int | None) -> None:
-        """Account for all of the run's `n` frames: those never heard of were not received. None: nobody told how many."""
+        """Account for all `n` frames of the run, None if nobody told how many; the rest was not received."""
         self.open_ended = n is None
         self._total = max(self._total, n or 0)
         self.add_missing(self.in_picture().complement(self._total), "not received")
