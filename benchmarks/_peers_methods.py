@@ -91,8 +91,8 @@ class Ours:
 
     @property
     def told(self) -> str:
-        """The runtime that it chose."""
-        return self._engine.runtime
+        """The runtime that it chose, and the weights."""
+        return f"{self._engine.runtime}, {self._engine.models[0].sha256[:12]}"
 
     def run(self, movie: Movie, n: int, *, timed_only: bool = False) -> Outcome:
         rows: list[Rows] = []

@@ -158,7 +158,7 @@ def main() -> None:
     notes = {
         "threads": options.threads,
         "load before": os.getloadavg() if hasattr(os, "getloadavg") else math.nan,
-        "runtime": {model: engine.told for model, engine in ours.items()},
+        "runtime and weights": {model: engine.told for model, engine in ours.items()},
         "others": {key: program.version or f"left out: {program.missing}" for key, program in programs.items()},
         "parameters": parameters,
         "rounds": options.rounds,

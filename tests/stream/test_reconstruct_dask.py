@@ -243,7 +243,7 @@ def test_a_worker_that_sees_another_movie_is_told(client: Client, model: Path) -
     assert farmed(client, model, one, lambda _: None)[0].computed == 40
     one.folder.joinpath("sum.safetensors").unlink()
     renamed = Picture(movie=one.movie, paths=[Path("gone.tif")], route=one.route, output=one.output, table=None)
-    with pytest.raises(InputError, match=r"worker tcp://.*gone\.tif.*under the same path.*give the same command again"):
+    with pytest.raises(InputError, match=r"worker tls://.*gone\.tif.*under the same path.*give the same command again"):
         farmed(client, model, renamed, lambda _: None)
 
 

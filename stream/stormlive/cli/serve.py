@@ -59,6 +59,17 @@ def serve(
             "counted as missing. Raw data is not touched by either.",
         ),
     ] = CHECKPOINT_S,
+    patience: Annotated[
+        float,
+        typer.Option(
+            "--patience",
+            min=0,
+            max=86_400,
+            metavar="SECONDS",
+            help="How long a sender that has fallen silent may take to come back. Then its run is ended with the frames "
+            "that came, and what it still keeps does not get into the picture any more.",
+        ),
+    ] = 60,
     max_frame_mb: Annotated[
         float,
         typer.Option(
@@ -98,6 +109,7 @@ def serve(
         keys=keys,
         data=None if data is None else tuple(data),
         checkpoint_s=checkpoint_every,
+        grace_s=patience,
         max_frame_mb=max_frame_mb,
     )
     options.check_can_fill(out)

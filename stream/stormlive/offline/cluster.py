@@ -17,22 +17,30 @@ _WORKERS_S = 30
 
 @contextmanager
 def local_cluster(workers: int) -> Iterator["Client"]:
-    """Start `workers` processes of one thread each on this machine, and stop them in the end."""
+    """Start `workers` processes of one thread each on this machine, and stop them in the end.
+
+    Dask's processes run whatever they are sent. On a machine with other users the loopback is no protection, so they
+    know each other by certificates that are made for this cluster, and serve no web pages.
+    """
     _require_dask()
+    import dask
     from distributed import Client, LocalCluster
 
-    # A worker that is lost is started again and its work done again: nothing that a user must hear of.
+    # A worker that is lost is started again and its work done again; what a task raises is raised here.
     silenced = logging.getLogger("distributed")
-    silenced.setLevel(logging.ERROR)
+    silenced.setLevel(logging.CRITICAL)
     # The canvases bound the memory, and `Engine.open` looks at what is free: a second guard would only kill.
     with (
+        dask.config.set({"distributed.scheduler.http.routes": []}),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
             memory_limit=None,
+            security=True,
             dashboard_address=None,
-            silence_logs=logging.ERROR,
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+            silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
@@ -75,6 +83,7 @@ def existing_cluster(address: str) -> Iterator["Client"]:
 
 def _require_dask() -> None:
     try:
+        import cryptography  # noqa: F401
         import distributed  # noqa: F401
     except ImportError as error:
         raise InputError(f"--workers and --scheduler need Dask ({error}): pip install 'stormlive[dask]'") from error

@@ -35,7 +35,7 @@ Chunks: TypeAlias = list[tuple[int, int]]
 Progress: TypeAlias = Callable[[int], None]
 """Takes the number of frames that are done."""
 
-_CHUNK_BYTES = 2**23
+_CHUNK_BYTES = 2**21
 """Least size of a chunk's frames; never less than its canvas has, which travels when the chunk is done."""
 
 _CHUNKS = 8

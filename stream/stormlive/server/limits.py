@@ -6,6 +6,7 @@ from stormlive.wire.messages import MAX_SPANS
 from stormlive_sim.errors import InputError
 
 CHECKPOINT_S = 5.0  # between two checkpoints of a run, where nothing else is asked for
+GRACE_S = 15.0  # for a sender that has missed three beats, where nothing else is asked for
 
 
 @dataclass(frozen=True, kw_only=True)

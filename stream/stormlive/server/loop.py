@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from stormlive.server.dataset import DataRoots
 from stormlive.server.front import Front
-from stormlive.server.limits import CHECKPOINT_S, Limits
+from stormlive.server.limits import CHECKPOINT_S, GRACE_S, Limits
 from stormlive.server.protocols import Engine, Finish, OpenTable, no_table
 from stormlive.server.recovery import described, recover
 from stormlive.server.runs import Runs
@@ -87,7 +87,7 @@ class Server:
         max_frame_bytes: int = 64 * 2**20,
         max_batch: int = 64,
         heartbeat_s: float = 1.0,
-        grace_s: float = 15.0,
+        grace_s: float = GRACE_S,
         keys: ServerKeys | None = None,
         data: tuple[Path, ...] | None = None,
         judge_s: float = 0.0,

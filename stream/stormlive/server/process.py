@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from stormlive.server.limits import CHECKPOINT_S
+from stormlive.server.limits import CHECKPOINT_S, GRACE_S
 from stormlive.wire.curve import ServerKeys
 from stormlive.wire.transport import bind_address
 from stormlive_sim.errors import InputError
@@ -44,8 +44,8 @@ class ServerSettings:
         The server's folder of keys, as `ServerKeys.load` has it.
     data : tuple of Path or None
         As `Server` has it.
-    checkpoint_s : float
-        As `Server` has it.
+    checkpoint_s, grace_s : float
+        As `Server` has them.
     max_frame_mb : float
         Largest frame, in MiB; a sender may have as much under way, and 64 MiB at least.
     """
@@ -59,6 +59,7 @@ class ServerSettings:
     keys: Path | None = None
     data: tuple[Path, ...] | None = None
     checkpoint_s: float = CHECKPOINT_S
+    grace_s: float = GRACE_S
     max_frame_mb: float = 64
 
 
@@ -167,6 +168,7 @@ def build_server(settings: ServerSettings) -> "Server":
         keys=keys,
         data=settings.data,
         checkpoint_s=settings.checkpoint_s,
+        grace_s=settings.grace_s,
         judge_s=_JUDGE_S,
         max_frame_bytes=max_frame_bytes,
         credit_bytes=max(_CREDIT_BYTES, max_frame_bytes),

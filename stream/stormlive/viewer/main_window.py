@@ -35,7 +35,7 @@ from stormlive.viewer.trouble import trouble
 from stormlive.viewer.view import LiveView
 from stormlive_sim.errors import InputError
 
-_SIZE = (1280, 700)
+_SIZE, _LEAST_SIZE = (1280, 700), (960, 540)
 _DOCK_WIDTH = 300
 _NEWEST = "the newest"
 _STEP = 0.15
@@ -308,6 +308,7 @@ class MainWindow(QMainWindow):
         return dock
 
     def _restore(self) -> None:
+        self.setMinimumSize(*_LEAST_SIZE)
         self.resize(*_SIZE)
         self._memory.restore_window(self)
         over = self._memory.layout() == "over"
