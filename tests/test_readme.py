@@ -20,7 +20,7 @@ SHORTER = {
     "simulate": ["--frames", "40"],
     "acquire": ["--headless"],
 }
-RUN_ELSEWHERE = {"serve", "train"}  # below, and in test_training.py
+RUN_ELSEWHERE = {"serve", "train", "view", "snapshot"}  # below, in test_training.py and test_look_on.py
 
 
 def blocks(language: str) -> list[str]:

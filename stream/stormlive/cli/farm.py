@@ -55,9 +55,13 @@ def reconstruct_on_cluster(
                 rate = farm.computed / (time.perf_counter() - started)
                 bar.update(task, completed=min(done, n_frames), rate=f"{rate:.0f} frames/s" if rate else "")
 
-            with closing(farm.run(pictures, show)) as made:
-                for picture, unfinished in made:
-                    troubles += _write(engine, picture, unfinished, calibration)
+            try:
+                with closing(farm.run(pictures, show)) as made:
+                    for picture, unfinished in made:
+                        troubles += _write(engine, picture, unfinished, calibration)
+            except KeyboardInterrupt:
+                note("stopped; what was done is kept: give the same command again to go on")
+                raise
         seconds = time.perf_counter() - started
         n_workers = len(client.nthreads())
     for picture in pictures:

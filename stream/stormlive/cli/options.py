@@ -197,7 +197,7 @@ def require_calibration(context: typer.Context) -> None:
     lacking = [f"--{name.replace('_', '-')}" for name, source in sources.items() if source and source.name == "DEFAULT"]
     if lacking:
         raise InputError(
-            f"a microscope of your own needs its calibration, and {', '.join(lacking)} is missing; the camera's "
+            f"what a real camera recorded needs its calibration: give {', '.join(lacking)} too; the camera's "
             "certificate and the objective's magnification have the numbers"
         )
 

@@ -51,8 +51,9 @@ def reconstruct(
             min=1,
             metavar="N",
             rich_help_panel=_MANY,
-            help="Share the frames among N processes of this machine (Dask), as many as it has cores. Interrupted work "
-            "is kept beside the picture, in OUT.ome.tif.unfinished: the same command goes on with it.",
+            help="Share the frames among N processes of this machine (Dask), at most one for each core; each needs the "
+            "memory of seven canvases (7 GB for 2048x2048 pixels). Interrupted work is kept beside the picture, in "
+            "OUT.ome.tif.unfinished: the same command goes on with it.",
         ),
     ] = None,
     scheduler: Annotated[
@@ -94,8 +95,7 @@ def reconstruct(
     pictures = pictures_of(movies, output, localizations, each=each)
     for picture in pictures:
         options.check_picture_name(picture.output, movies)
-        # A table that an earlier run has written: its folder goes when all pictures are there.
-        if picture.table is not None and not picture.folder.exists():
+        if picture.table is not None and not picture.marker.exists():
             check_new_table(picture.table)
     if each:
         output.mkdir(exist_ok=True)

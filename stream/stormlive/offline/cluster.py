@@ -41,6 +41,7 @@ def local_cluster(workers: int) -> Iterator["Client"]:
             dashboard_address=None,
             scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
             silence_logs=logging.CRITICAL,
+            preload=["stormlive.offline.part"],
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):

@@ -4,6 +4,7 @@ A partial sum holds the arrays of `Reconstruction.snapshot`, and of the table th
 """
 
 import hashlib
+import signal
 import threading
 import time
 from dataclasses import dataclass
@@ -70,6 +71,11 @@ class Job:
     localizations: bool
     threads: int | None
     topic: str
+
+
+def dask_setup(_: object) -> None:
+    """Leave Ctrl-C, which a terminal sends to all processes, to the one that started this worker: it ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def fingerprint_of(movie: Recording) -> str:

@@ -36,3 +36,8 @@ class Picture:
     def folder(self) -> Path:
         """Where its unfinished sum is kept."""
         return self.output.with_name(self.output.name + ".unfinished")
+
+    @property
+    def marker(self) -> Path:
+        """What says that an earlier run has written its files, of which other pictures were to follow."""
+        return self.folder / "written"

@@ -188,7 +188,7 @@ class Farm:
         localizations = picture.table is not None
         asked = (movie, weights, self._calibration, localizations, picture.output.name)
         fingerprint = hashlib.sha256(msgspec.json.encode(asked)).hexdigest()
-        unfinished = Unfinished(picture.folder, fingerprint, len(opened))
+        unfinished = Unfinished(picture, fingerprint)
         job = Job(
             number=number,
             paths=tuple(str(path.absolute()) for path in picture.paths),

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from stormlive.offline.part import Partial
+from stormlive.offline.picture import Picture
 from stormlive.output.tables import LOCALIZATION, Rows
 from stormlive.ranges import Ranges
 from stormlive_sim.atomic import whole_file
@@ -24,8 +25,7 @@ from stormlive_sim.errors import InputError
 _log = logging.getLogger(__name__)
 
 _SUM = "sum.safetensors"
-_WRITTEN = "written"
-# Writing a sum of 1 GB takes seconds: this is the least share of the time between two that is not spent on it.
+# Writing a sum of 1 GB takes seconds: the next time is due when this many times as long has passed.
 _PAUSE = 20
 
 
@@ -34,12 +34,10 @@ class Unfinished:
 
     Parameters
     ----------
-    folder : Path
-        Made here; whoever writes the picture removes it.
+    picture : Picture
+        Its folder is made here; whoever writes the picture removes it.
     fingerprint : str
         Of movie, model, calibration and what is asked for: a sum of anything else is not gone on with.
-    n_frames : int
-        Of the movie.
 
     Attributes
     ----------
@@ -54,11 +52,12 @@ class Unfinished:
         When the folder cannot be made or read.
     """
 
-    def __init__(self, folder: Path, fingerprint: str, n_frames: int) -> None:
-        self.folder = folder
+    def __init__(self, picture: Picture, fingerprint: str) -> None:
+        self.folder = folder = picture.folder
+        self._marker = marker = picture.marker
         self.total: Partial = {}
         self._fingerprint = fingerprint
-        self._n_frames = n_frames
+        self._n_frames = len(picture.movie)
         self._stretches: list[tuple[int, int]] = []
         self._saved = True
         self._next_save = 0.0
@@ -66,7 +65,6 @@ class Unfinished:
             folder.mkdir(exist_ok=True)
         except OSError as error:
             raise InputError(f"cannot make {folder} for the unfinished sum: {error.strerror or error}") from error
-        marker = folder / _WRITTEN
         self.written = marker.exists() and marker.read_text(encoding="utf-8") == fingerprint
         if (folder / _SUM).exists():
             self._go_on()
@@ -138,7 +136,7 @@ class Unfinished:
 
     def finish(self) -> None:
         """Keep nothing but that the picture is written."""
-        with whole_file(self.folder / _WRITTEN) as part:
+        with whole_file(self._marker) as part:
             part.write_text(self._fingerprint, encoding="utf-8")
         self.written = True
         self.total = {}

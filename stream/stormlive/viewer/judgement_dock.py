@@ -71,9 +71,10 @@ class JudgementDock(QWidget):
         """Take up what the server says now."""
         self._history.add(status)
         judgement = status.judgement
-        self._show(None if judgement is UNSET else judgement)
+        self.show_judgement(None if judgement is UNSET else judgement)
 
-    def _show(self, judgement: Judgement | None) -> None:
+    def show_judgement(self, judgement: Judgement | None) -> None:
+        """Show a judgement, or that there is none; the curves stay as they are."""
         gauge = "unknown" if judgement is None else judgement.gauge
         colour = LIGHTS[gauge]
         self.light.setStyleSheet(f"background: {colour}; border-radius: {_LIGHT_PX // 2}px")

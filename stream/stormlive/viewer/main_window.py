@@ -156,6 +156,8 @@ class MainWindow(QMainWindow):
         """Show a view: its numbers always, its pictures unless paused."""
         if view.report is None:
             self._lost(view.status)
+            if view.judgement is not None:
+                self.judgement.show_judgement(view.judgement)
         else:
             self.strip.show_status(view.report)
             self.judgement.show_status(view.report)

@@ -4,9 +4,12 @@ import json
 import math
 from pathlib import Path
 
+import msgspec
+
 from stormlive.output.display import sum_pool
 from stormlive.output.ome_tiff import read_image
 from stormlive.viewer.view import LiveView, Picture, Visible
+from stormlive.wire.messages import Judgement
 from stormlive_sim.errors import InputError
 
 _CANVAS, _WIDEFIELD, _SUFFIX = "superres", "widefield", ".ome.tif"
@@ -62,6 +65,7 @@ class SavedView:
             status=f"{self._folder.name}: {self._summary()}",
             canvases=self._several,
             canvas=read[0],
+            judgement=self._judgement(),
         )
 
     def whole(self, canvas: str | None) -> Picture:
@@ -80,6 +84,14 @@ class SavedView:
                 Picture(pixels=widefield, pixel_size_nm=camera_nm),
             )
         return self._read
+
+    def _judgement(self) -> Judgement | None:
+        """Return what the server judged last, if it did."""
+        try:
+            record = json.loads((self._folder / "run.json").read_text())
+            return msgspec.convert(record["judgement"]["final"], Judgement)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # msgspec's errors are ValueErrors
 
     def _summary(self) -> str:
         try:

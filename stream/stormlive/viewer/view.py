@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from stormlive.wire.messages import Status
+from stormlive.wire.messages import Judgement, Status
 
 _SNAP_PX = 64
 FINEST = 1.25
@@ -36,6 +36,8 @@ class LiveView:
     status: str
     """On one line, where there is no `report`."""
     report: Status | None = None
+    judgement: Judgement | None = None
+    """Of a run that has ended, where there is no `report`."""
     """The numbers behind it, where a server tells them."""
     canvases: tuple[str, ...] = ()
     """Names of the run's canvases, where there are several."""
