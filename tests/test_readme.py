@@ -54,7 +54,7 @@ def test_every_command_works_as_written(cli: Cli, tmp_path: Path) -> None:
             given[given.index("--frames") + 1] = "10"
         done = cli(*given)
         assert done.returncode == 0, f"{given}: {done.stderr}"
-    assert seen == {"serve", "acquire", "simulate", "reconstruct", "models"}
+    assert seen == {"serve", "acquire", "simulate", "reconstruct", "models", "view"}
     for run in ("run1", "run2"):
         assert read_record(tmp_path / run).frames["missing"] == {}
 

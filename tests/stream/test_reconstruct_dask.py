@@ -38,6 +38,15 @@ STRETCH = 8 * BLOCK
 DEVICE = "cpu:torch"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Compute as the workers do: with more threads the last digits differ."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     with local_cluster(2) as client:

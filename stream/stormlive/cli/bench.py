@@ -84,9 +84,8 @@ def bench(
     answers.print(_table(rows))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     peak_text = "" if np.isnan(peak) else f", convolutions at {peak / 1e9:.0f} GMAC/s at most"
-    answers.print(
-        f"{engine.model_name} on {engine.device}, {cores} processor core{'' if cores == 1 else 's'}{peak_text}."
-    )
+    place = f"{cores} processor core{'' if cores == 1 else 's'}"
+    answers.print(f"{engine.model_name} on {engine.device}, {place}{peak_text}.")
     for sentence in _advice(engine, rows):
         answers.print(sentence, markup=False)
     if json_file is not None:

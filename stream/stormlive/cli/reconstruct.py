@@ -71,7 +71,8 @@ def reconstruct(
     """Reconstruct recorded movies: the same engine as live, so the same frames give the same picture.
 
     Of a recording of several channels, positions or z, each gets a picture of its own. With --workers or --scheduler
-    the picture is the same but for the order of its sums (1e-5 of the brightest sub-pixel), and the table exactly.
+    the picture is the same but for the order of its sums (1e-5 of the brightest sub-pixel), and the table but for the
+    last digits.
     """
     from stormlive.output.tables import check_new_table, check_table_name
     from stormlive.server.engine import Engine
@@ -86,6 +87,8 @@ def reconstruct(
     if localizations is not None:
         check_table_name(localizations)
         options.check_can_write(localizations)
+        if not each and workers is None and scheduler is None:
+            check_new_table(localizations)
     calibration = Calibration(
         pixel_size_nm=pixel_size_nm,
         baseline_adu=baseline_adu,

@@ -66,8 +66,8 @@ def serve(
             min=0,
             max=86_400,
             metavar="SECONDS",
-            help="How long a sender that has fallen silent may take to come back. Then its run is ended with the frames "
-            "that came, and what it still keeps does not get into the picture any more.",
+            help="How long a sender that has fallen silent may take to come back. Then its run is ended with the "
+            "frames that came, and what it still keeps does not get into the picture any more.",
         ),
     ] = 60,
     max_frame_mb: Annotated[

@@ -108,6 +108,8 @@ def _follow(acquisition: AcquisitionProcess, client: LiveClient, until: str | No
         show(None)
     if stopping:
         note("the picture has converged: more frames would hardly improve it")
+    elif until is not None:
+        note("the picture had not converged when the frames were over; run.json has how the resolution went")
     return report
 
 

@@ -65,7 +65,7 @@ class JudgementDock(QWidget):
         column.addWidget(self.errors)
         column.addWidget(self.corrected)
         column.addStretch()
-        self._show(None)
+        self.show_judgement(None)
 
     def show_status(self, status: Status) -> None:
         """Take up what the server says now."""
