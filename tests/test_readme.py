@@ -36,7 +36,7 @@ def commands() -> list[list[str]]:
 def test_the_first_two_commands_install_and_run() -> None:
     install, test = (block.strip() for block in blocks("bash"))
     assert install.endswith("stormlive demo")
-    assert test.endswith("pytest")
+    assert test.endswith("pytest -n 2")
     assert all("-c constraints.txt" in command for command in (install, test))
 
 
