@@ -68,7 +68,13 @@ def accelerate(networks: Sequence[Network], wish: str = AUTO) -> str:
     name = _fastest(networks[0]) if wish == AUTO else wish
     try:
         runtimes = [_build(name, network) for network in networks]
-    except ImportError as error:
+    # Whatever a library fails with that nobody asked for: what was remembered may have broken since.
+    except Exception as error:
+        if wish == AUTO:
+            _log.warning("%s does not work here any more, PyTorch is used: %s", name, error)
+            return accelerate(networks, TORCH)
+        if not isinstance(error, ImportError):
+            raise
         raise InputError(f"OpenVINO is not installed ({error}): pip install 'stormlive[openvino]'") from error
     for network, runtime in zip(networks, runtimes, strict=True):
         network.runtime = runtime

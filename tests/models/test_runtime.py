@@ -107,6 +107,22 @@ def test_what_does_not_work_here_is_left_out(monkeypatch: pytest.MonkeyPatch) ->
         accelerate([network], "tensorflow")
 
 
+@pytest.mark.parametrize("error", [ImportError("gone"), RuntimeError("broken")])
+def test_what_was_remembered_and_has_broken_since_stops_nobody(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    network = LiveNet(width=4)
+    monkeypatch.setattr(runtime, "time_runtimes", lambda _: {TORCH: 1.0, OPENVINO: 0.3})
+    assert accelerate([network]) == OPENVINO
+
+    def broken(_: LiveNet) -> None:
+        raise error
+
+    monkeypatch.setattr(runtime, "_OpenVino", broken)
+    assert accelerate([network]) == TORCH
+    assert network.runtime is None
+
+
 def test_the_environment_may_choose(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(runtime.VARIABLE, TORCH_BF16)
     assert accelerate([LiveNet(width=4)]) == TORCH_BF16
