@@ -120,28 +120,41 @@ def test_every_localization_belongs_to_one_part_of_the_frame() -> None:
     assert_same(Localizations.in_frame_order(parts), whole, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("at", [4, 2000])
-def test_the_uncertainty_of_a_shared_emitter_is_that_of_the_mixture(at: int) -> None:
+def two_pixels_at_one_place(at: int, probability: float) -> Detections:
+    """Return maps in which pixels `at` and `at` + 1 of row 4 point to 0.15 px either side of the line between them."""
     p, x, y = torch.full((1, 8, 2048), 1e-6), torch.full((1, 8, 2048), -9.0), torch.full((1, 8, 2048), -9.0)
     for column, x_px in ((at, at + 0.85), (at + 1, at + 1.15)):
-        p[0, 4, column], x[0, 4, column], y[0, 4, column] = 0.4, x_px, 4.5
+        p[0, 4, column], x[0, 4, column], y[0, 4, column] = probability, x_px, 4.5
     tenth = torch.full((1, 8, 2048), 0.1)
-    found = localizations(
-        Detections(
-            logit=torch.logit(p),
-            x_px=x,
-            y_px=y,
-            log_photons=tenth,
-            sigma_x_px=tenth,
-            sigma_y_px=tenth,
-            sigma_log_photons=tenth,
-        ),
-        100.0,
+    return Detections(
+        logit=torch.logit(p),
+        x_px=x,
+        y_px=y,
+        log_photons=tenth,
+        sigma_x_px=tenth,
+        sigma_y_px=tenth,
+        sigma_log_photons=tenth,
     )
+
+
+@pytest.mark.parametrize("at", [4, 2000])
+def test_the_uncertainty_of_a_shared_emitter_is_that_of_the_mixture(at: int) -> None:
+    found = localizations(two_pixels_at_one_place(at, 0.4), 100.0)
     assert found.x_nm.tolist() == pytest.approx([100 * at + 100], abs=0.05)
     assert found.sigma_x_nm.tolist() == pytest.approx([100 * (0.1**2 + 0.15**2) ** 0.5], rel=0.01)
     assert found.sigma_y_nm.tolist() == pytest.approx([10], rel=0.01)
     assert found.probability.tolist() == pytest.approx([0.8], rel=0.01)
+
+
+@pytest.mark.parametrize("at", [4, 2000])
+def test_where_two_are_expected_two_are_told_at_their_places(at: int) -> None:
+    found = localizations(two_pixels_at_one_place(at, 0.9), 100.0)
+    assert found.frame.tolist() == [0, 0]
+    assert sorted(found.x_nm.tolist()) == pytest.approx([100 * at + 85, 100 * at + 115], abs=0.05)
+    assert found.y_nm.tolist() == pytest.approx([450, 450], abs=0.05)
+    assert found.sigma_x_nm.tolist() == pytest.approx([10, 10], rel=0.01)
+    assert found.sigma_y_nm.tolist() == pytest.approx([10, 10], rel=0.01)
+    assert found.probability.tolist() == pytest.approx([1, 0.8], rel=0.01)
 
 
 def test_nothing_found_is_an_empty_table(network: LiveNet) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import gc
+import mmap
 import os
 import subprocess
 import sys
@@ -259,21 +260,26 @@ def test_a_python_that_does_not_know_memfd_asks_the_c_library(monkeypatch: pytes
 
 
 @on_linux
-def test_memory_that_could_be_cut_short_is_not_attached() -> None:
-    for seal in (False, True):
-        descriptor = os.memfd_create("stormlive", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        try:
-            os.ftruncate(descriptor, 4096)
-            if seal:
-                import fcntl
+@pytest.mark.parametrize(("seals", "holes", "taken"), [(True, False, True), (False, False, False), (True, True, False)])
+def test_memory_that_could_be_cut_short_or_is_not_all_there_is_not_attached(
+    seals: bool, holes: bool, taken: bool
+) -> None:
+    import fcntl
 
-                fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
-                with pytest.raises(OSError, match="not permitted"):
-                    os.ftruncate(descriptor, 100)
-            offer = SegmentOffer(name=f"/proc/{os.getpid()}/fd/{descriptor}", nbytes=4096, nonce=bytes(16))
-            assert (attach(offer) is not None) == seal
-        finally:
-            os.close(descriptor)
+    nbytes = 4 * mmap.PAGESIZE
+    descriptor = os.memfd_create("stormlive", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(descriptor, nbytes)
+        if not holes:
+            os.posix_fallocate(descriptor, 0, nbytes)
+        if seals:
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+            with pytest.raises(OSError, match="not permitted"):
+                os.ftruncate(descriptor, 100)
+        offer = SegmentOffer(name=f"/proc/{os.getpid()}/fd/{descriptor}", nbytes=nbytes, nonce=bytes(16))
+        assert (attach(offer) is not None) == taken
+    finally:
+        os.close(descriptor)
 
 
 @on_linux

@@ -39,6 +39,9 @@ _MFD_CLOEXEC, _MFD_ALLOW_SEALING = 1, 2
 if sys.platform == "linux":
     import fcntl
 
+    # Mapped at once: a frame's pages would else fault one by one while it is copied.
+    _MAP_ALL = mmap.MAP_SHARED | mmap.MAP_POPULATE
+
     def _make(nbytes: int) -> tuple[mmap.mmap, str, int]:
         # Linux would not refuse: it would end other processes to make room, since a file's memory is nobody's.
         if nbytes > _available_bytes():
@@ -48,7 +51,7 @@ if sys.platform == "linux":
             # All of it now: memory that is promised and not there would end the process when it is touched.
             os.posix_fallocate(descriptor, 0, nbytes)
             fcntl.fcntl(descriptor, _F_ADD_SEALS, _SEAL_SEAL | _SEAL_SHRINK | _SEAL_GROW)
-            return mmap.mmap(descriptor, nbytes), f"/proc/{os.getpid()}/fd/{descriptor}", descriptor
+            return mmap.mmap(descriptor, nbytes, flags=_MAP_ALL), f"/proc/{os.getpid()}/fd/{descriptor}", descriptor
         except BaseException:
             os.close(descriptor)
             raise
@@ -83,7 +86,10 @@ if sys.platform == "linux":
             # To read where a file has been cut short would end the process.
             if not fcntl.fcntl(descriptor, _F_GET_SEALS) & _SEAL_SHRINK:
                 raise ValueError("it could be cut short")
-            return mmap.mmap(descriptor, offer.nbytes, mmap.MAP_SHARED, mmap.PROT_READ)
+            # Reading a hole would fill it with memory of this process.
+            if os.fstat(descriptor).st_blocks * 512 < offer.nbytes:
+                raise ValueError(f"not all of its {offer.nbytes} bytes are there")
+            return mmap.mmap(descriptor, offer.nbytes, flags=_MAP_ALL, prot=mmap.PROT_READ)
         finally:
             os.close(descriptor)
 
