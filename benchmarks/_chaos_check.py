@@ -12,6 +12,7 @@ from _chaos_plan import CALIBRATION, Plan
 from numpy.typing import NDArray
 
 from stormlive.ranges import Ranges
+from stormlive_sim.routes import Route, route_of
 
 Spans = Sequence[Sequence[int]]
 # Of each kind, in FINAL: with more, the sender keeps its own view of what was live and what was replayed.
@@ -36,8 +37,8 @@ class Outcome:
         The sender's, as its script writes it; None when it was killed.
     records
         Every ``run.json`` of the run, as it is; there should be one.
-    canvas
-        (Y u, X u), float32.
+    canvases
+        (Y u, X u), float32, of each route.
     seconds
         How long it took.
     hung
@@ -48,7 +49,7 @@ class Outcome:
 
     report: Mapping[str, Any] | None = None
     records: list[Mapping[str, Any]] = field(default_factory=list)
-    canvas: NDArray[np.float32] | None = None
+    canvases: dict[Route, NDArray[np.float32]] = field(default_factory=dict)
     seconds: float = 0.0
     hung: bool = False
     problems: list[str] = field(default_factory=list)
@@ -113,11 +114,7 @@ def judge(plan: Plan, outcome: Outcome) -> Verdict:
     verdict.missing = sum(Ranges(spans).count() for spans in frames["missing"].values())
     _check_reasons(plan, frames["missing"], verdict)
     _check_ending(plan, outcome.report, record, verdict)
-    if outcome.canvas is None:
-        verdict.unequal = True
-        verdict.problems.append("there is no canvas")
-    else:
-        _check_canvas(plan, numbers(frames["live"]) + numbers(frames["replayed"]), outcome.canvas, verdict)
+    _check_canvases(plan, numbers(frames["live"]) + numbers(frames["replayed"]), outcome.canvases, verdict)
     return verdict
 
 
@@ -179,6 +176,20 @@ def _check_ending(plan: Plan, report: Mapping[str, Any] | None, record: Mapping[
     failed = None if report is None else report["failed"]
     if failed is not None and not (plan.full_disk == "files" and "No space left on device" in failed):
         verdict.problems.append(f"the sender was told: {failed}")
+
+
+def _check_canvases(
+    plan: Plan, picture: list[int], canvases: Mapping[Route, NDArray[np.float32]], verdict: Verdict
+) -> None:
+    """Note where the canvases are not those of the frames that are said to be in the picture."""
+    routes: dict[Route, list[int]] = {}
+    for number in picture:
+        routes.setdefault(route_of(plan.axes(number)), []).append(number)
+    if canvases.keys() != routes.keys():
+        verdict.unequal = True
+        verdict.problems.append(f"expected canvases of {list(routes)}, got {list(canvases)}")
+    for route in canvases.keys() & routes.keys():
+        _check_canvas(plan, routes[route], canvases[route], verdict)
 
 
 def _check_canvas(plan: Plan, picture: list[int], canvas: NDArray[np.float32], verdict: Verdict) -> None:

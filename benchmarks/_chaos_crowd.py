@@ -1,6 +1,6 @@
 """Strangers at a server's ports, as a script that is killed in the middle: viewers that ask, clients that rave.
 
-python _chaos_crowd.py ADDRESS SEED viewers|garbage
+python _chaos_crowd.py PLAN ADDRESS FOLDER viewers|garbage
 """
 
 import contextlib
@@ -9,18 +9,22 @@ import socket
 import sys
 import threading
 import time
+from pathlib import Path
 from uuid import UUID
 
 import numpy as np
 import zmq
-from _chaos_plan import CALIBRATION
+from _chaos_keys import keys_of
+from _chaos_plan import CALIBRATION, Plan
 from fuzz import damaged_bytes, damaged_parts, damaged_tree
 
 from stormlive.wire.client import LiveClient
 from stormlive.wire.codec import ProtocolError, encode, frame_header, unpack
+from stormlive.wire.curve import ClientKeys, load_client_keys
 from stormlive.wire.frame import Frame
-from stormlive.wire.messages import PROTOCOL, Credit, Drop, End, Hello, Message, Ping, Refer, Start, View
+from stormlive.wire.messages import PROTOCOL, Credit, Drop, End, Hello, Message, Ping, Refer, Start
 from stormlive.wire.transport import connect_dealer, send
+from stormlive.wire.viewing import View
 from stormlive_sim.errors import InputError
 
 MOST_FOREIGN_RUNS = 2
@@ -33,9 +37,10 @@ Ports = tuple[int, int, int]
 class Strangers:
     """Each in a thread of its own; what goes wrong for them is their own business."""
 
-    def __init__(self, address: str, seed: int) -> None:
+    def __init__(self, address: str, seed: int, keys: ClientKeys | None) -> None:
         self._address = address
         self._seed = seed
+        self._keys = keys
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         rng = random.Random(seed)
         self._foreign = [UUID(int=rng.getrandbits(128)) for _ in range(MOST_FOREIGN_RUNS)]
@@ -50,7 +55,7 @@ class Strangers:
     def _again(self, course, rng: random.Random) -> None:  # noqa: ANN001
         while True:
             nobodys = contextlib.suppress(OSError, InputError, zmq.ZMQError)
-            with nobodys, LiveClient(self._address, 1.0) as client:
+            with nobodys, LiveClient(self._address, 1.0, keys=self._keys) as client:
                 course(client, rng)
             time.sleep(0.02)
 
@@ -150,7 +155,7 @@ class Strangers:
 
     @contextlib.contextmanager
     def _dealer(self, port: int):  # noqa: ANN202
-        dealer = connect_dealer(self._context, f"tcp://127.0.0.1:{port}")
+        dealer = connect_dealer(self._context, f"tcp://127.0.0.1:{port}", keys=self._keys)
         try:
             dealer.poll(300, zmq.POLLOUT)
             yield dealer
@@ -159,8 +164,8 @@ class Strangers:
 
 
 def main() -> None:
-    address, seed, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-    Strangers(address, seed).come(kind, 3)
+    plan, address, folder, kind = Plan.read(Path(sys.argv[1])), sys.argv[2], Path(sys.argv[3]), sys.argv[4]
+    Strangers(address, plan.seed, load_client_keys(keys_of("crowd", folder))).come(kind, 3)
     sys.stdin.read()
 
 

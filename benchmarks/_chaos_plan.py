@@ -5,12 +5,12 @@ import random
 import signal
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stormlive.wire.messages import Calibration
+from stormlive.wire.calibration import Calibration
 
 CALIBRATION = Calibration(pixel_size_nm=100, baseline_adu=100, photons_per_adu=0.5, exposure_ms=10)
 CAN_STOP = hasattr(signal, "SIGSTOP")
@@ -72,6 +72,12 @@ class Plan:
         ``checkpoints`` (none can be written for a while), ``files`` (not before the next server), ``spool``, or empty.
     clock_step_s
         By how much the clock is set in sender and server.
+    channels
+        They alternate from frame to frame, and each has a canvas of its own.
+    keys
+        Whether everybody needs keys.
+    lane
+        ``auto``: pixels go through shared memory, where the system has it. ``tcp``: never.
     """
 
     seed: int
@@ -93,6 +99,9 @@ class Plan:
     slow_disk_s: float = 0.0
     full_disk: str = ""
     clock_step_s: float = 0.0
+    channels: int = 1
+    keys: bool = False
+    lane: Literal["auto", "tcp"] = "auto"
     name: str = field(default="chaos")
 
     @property
@@ -156,6 +165,9 @@ class Plan:
             slow_disk_s=rng.uniform(0.02, 0.3) if "slow disk" in kinds else 0.0,
             full_disk=full,
             clock_step_s=rng.choice((-86_400.0, -3.0, 3.0, 3e7)) if "clock step" in kinds else 0.0,
+            channels=rng.choice((1, 1, 2, 3, 7)),
+            keys=rng.random() < 0.4,
+            lane=rng.choice(("auto", "tcp")),
         )
 
     def to_json(self) -> str:
@@ -168,6 +180,11 @@ class Plan:
         fields: dict[str, Any] = json.loads(path.read_text())
         events = tuple(Event(**event) for event in fields.pop("events"))
         return cls(**{**fields, "shape": tuple(fields["shape"]), "kinds": tuple(fields["kinds"]), "events": events})
+
+    def axes(self, number: int) -> dict[str, int | str]:
+        """Return the axes of a frame."""
+        time, channel = divmod(number, self.channels)
+        return {"time": time} if self.channels == 1 else {"time": time, "channel": f"C{channel}"}
 
     def movie(self) -> NDArray[np.uint16]:
         """Return the frames (T, Y, X), ADU: no one is a sum of others, so that a canvas tells which it holds."""

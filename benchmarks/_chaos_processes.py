@@ -1,6 +1,8 @@
-"""The processes of a chaotic run and their logs, which outlive them."""
+"""The processes of a chaotic run, their logs, which outlive them, and their port."""
 
 import contextlib
+import random
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -54,3 +56,11 @@ class Processes:
                         pipe.close()
         for file in self._files:
             file.close()
+
+
+def free_port() -> int:
+    """Return a free port that no outgoing connection gets: a server that is killed must find it free again."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 30_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port

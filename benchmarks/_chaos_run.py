@@ -2,18 +2,22 @@
 
 import json
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from _chaos_check import Outcome
-from _chaos_link import Link, free_port
+from _chaos_keys import KEYS, make_keys
 from _chaos_plan import CAN_STOP, Event, Plan
-from _chaos_processes import Process, Processes
+from _chaos_processes import Process, Processes, free_port
 
 from stormlive.output import RUN_FILE
 from stormlive.output.ome_tiff import read_image
+
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "stream"))
+from cable import Cable
 
 _LOOK_S = 0.01
 _ON_LINK = ("connection cut", "connection stalled")
@@ -33,13 +37,15 @@ class ChaoticRun:
         self._processes = Processes(folder)
         self._server: Process | None = None
         self._sender: Process | None = None
-        self._link: Link | None = None
+        self._link: Cable | None = None
         self._due: list[tuple[float, Callable[[], None]]] = []
         self._port = 0
 
     def carry_out(self) -> Outcome:
         """Run it, under a watch that ends everything when it takes too long."""
         self._out.mkdir(parents=True)
+        if self._plan.keys:
+            make_keys(self._folder / KEYS)
         (self._folder / "plan.json").write_text(self._plan.to_json())
         began = time.monotonic()
         watch = threading.Timer(self._timeout_s, self._give_up)
@@ -61,16 +67,15 @@ class ChaoticRun:
         plan = self._plan
         if plan.full_disk == "files":
             (self._out / "full-disk").touch()
-        self._port = port = free_port()
+        self._port = free_port()
+        address = f"tcp://127.0.0.1:{self._port}"
         self._start_server()
         if self._server is None or self._server.stdout is None or not self._server.stdout.readline():
             raise RuntimeError(f"the server did not start: {self._processes.last_line('server')}")
         if any(event.kind in _ON_LINK for event in plan.events):
-            self._link = Link(self._port)
-            port = self._link.port
-        self._sender = self._processes.start(
-            "_chaos_sender.py", "plan.json", f"tcp://127.0.0.1:{port}", self._folder, log="sender"
-        )
+            self._link = Cable(address)
+            address = self._link.address
+        self._sender = self._processes.start("_chaos_sender.py", "plan.json", address, self._folder, log="sender")
         for kind in ("viewers", "garbage"):
             crowds = [event for event in plan.events if event.kind.startswith(kind)]
             if crowds:
@@ -80,9 +85,8 @@ class ChaoticRun:
 
     def _invite(self, kind: str, event: Event) -> None:
         """Have strangers at the ports, and kill them in the middle."""
-        crowd = self._processes.start(
-            "_chaos_crowd.py", f"tcp://127.0.0.1:{self._port}", self._plan.seed, kind, log=f"{kind}-crowd"
-        )
+        arguments = ("plan.json", f"tcp://127.0.0.1:{self._port}", self._folder, kind)
+        crowd = self._processes.start("_chaos_crowd.py", *arguments, log=f"{kind}-crowd")
         self._due.append((event.at_s + event.seconds, crowd.kill))
 
     def _follow(self) -> None:
@@ -181,7 +185,10 @@ class ChaoticRun:
         folders = self._records(run)
         self._outcome.records = [json.loads((folder / RUN_FILE).read_text()) for folder in folders]
         if len(folders) == 1:
-            self._outcome.canvas = read_image(folders[0] / "superres.ome.tif")[0]
+            for canvas in self._outcome.records[0]["canvases"]:
+                (file,) = (name for name in canvas["files"] if name.startswith("superres"))
+                route = tuple((axis, place) for axis, place in canvas["axes"])
+                self._outcome.canvases[route] = read_image(folders[0] / file)[0]
             left = [path.name for path in folders[0].glob("checkpoint/*")]
             if left:
                 self._outcome.problems.append(f"checkpoints were left: {left}")

@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 from _chaos_inside import disturb_sender
+from _chaos_keys import keys_of
 from _chaos_plan import CALIBRATION, Plan
 from numpy.typing import NDArray
 
 from stormlive.acquire import connection, sender
 from stormlive.acquire.acquisition import AcquisitionSettings
-from stormlive.acquire.hook import HookReport, StreamHook
+from stormlive.acquire.hook import StreamHook
+from stormlive.acquire.report import HookReport
 from stormlive.acquire.saved import image_saved
 from stormlive.acquire.stream import FrameStream
 
@@ -59,6 +61,8 @@ def make_hook(plan: Plan, address: str, folder: Path, dataset: Path | None = Non
         mode=mode,
         expected=plan.n,
         dataset=None if dataset is None else str(dataset.absolute()),
+        keys=keys_of("sender", folder),
+        lane=plan.lane,
     )
     threading.Thread(target=tell, args=(hook, folder), daemon=True).start()
     return hook
@@ -88,13 +92,13 @@ def pace(plan: Plan, hook: StreamHook, offer: Callable[[int], None]) -> None:
 
 def by_hook(plan: Plan, address: str, folder: Path, movie: Movie) -> HookReport:
     hook = make_hook(plan, address, folder)
-    pace(plan, hook, lambda number: expect_pair(hook, movie[number], {"Axes": {"time": number}}))
+    pace(plan, hook, lambda number: expect_pair(hook, movie[number], {"Axes": plan.axes(number)}))
     return hook.close(PATIENCE_S)
 
 
 def by_stream(plan: Plan, address: str, folder: Path, movie: Movie) -> HookReport:
     live = FrameStream(make_hook(plan, address, folder), patience_s=PATIENCE_S)
-    pace(plan, live.hook, lambda number: live.send(movie[number]))
+    pace(plan, live.hook, lambda number: live.send(movie[number], plan.axes(number)))
     return live.hook.close(PATIENCE_S)
 
 
@@ -108,7 +112,7 @@ def by_dataset(plan: Plan, address: str, folder: Path, movie: Movie) -> HookRepo
     saved = image_saved(hook)
 
     def offer(number: int) -> None:
-        axes = {"time": number}
+        axes = plan.axes(number)
         if plan.way == "hook with dataset":
             expect_pair(hook, movie[number], {"Axes": axes})
         dataset.put_image(axes, movie[number], {})
@@ -124,6 +128,8 @@ def by_dataset(plan: Plan, address: str, folder: Path, movie: Movie) -> HookRepo
 
 def by_acquisition(plan: Plan, address: str, folder: Path, movie: Movie) -> HookReport:
     """Acquire through Pycro-Manager: the hook is its ``image_process_fn``."""
+    if plan.channels > 1:
+        return by_events(plan, address, folder, movie, lambda hook: {"image_process_fn": hook})
     from stormlive.acquire.micromanager import acquire
 
     hooks: list[StreamHook] = []
@@ -140,17 +146,21 @@ def by_acquisition(plan: Plan, address: str, folder: Path, movie: Movie) -> Hook
 
 def by_saved(plan: Plan, address: str, folder: Path, movie: Movie) -> HookReport:
     """Acquire through Pycro-Manager: the hook is told of frames by ``image_saved_fn``."""
-    from pycromanager import Acquisition, multi_d_acquisition_events
+    return by_events(plan, address, folder, movie, lambda hook: {"image_saved_fn": image_saved(hook)})
+
+
+def by_events(
+    plan: Plan, address: str, folder: Path, movie: Movie, functions: Callable[[StreamHook], dict[str, Any]]
+) -> HookReport:
+    """Acquire as a script of Pycro-Manager's does, with events of its own."""
+    from pycromanager import Acquisition
 
     from stormlive.acquire.core import open_core
 
     with open_core(_settings(plan, folder, movie)):
         hook = make_hook(plan, address, folder)
-        acquisition = Acquisition(
-            directory=str(folder), name="raw", image_saved_fn=image_saved(hook), show_display=False
-        )
-        with acquisition:
-            acquisition.acquire(multi_d_acquisition_events(num_time_points=plan.n))
+        with Acquisition(directory=str(folder), name="raw", show_display=False, **functions(hook)) as acquisition:
+            acquisition.acquire([{"axes": plan.axes(number)} for number in range(plan.n)])
         return hook.close(PATIENCE_S)
 
 

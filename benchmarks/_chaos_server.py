@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from _chaos_inside import disturb_server
+from _chaos_keys import keys_of
 from _chaos_plan import Plan
 from numpy.typing import NDArray
 
@@ -24,7 +25,8 @@ from stormlive.output.manifest import CameraRecord, ModelRecord, RunPicture
 from stormlive.server.loop import Server
 from stormlive.server.protocols import Canvas, FinishedRun
 from stormlive.server.shelf import Shelf
-from stormlive.wire.messages import Calibration
+from stormlive.wire.calibration import Calibration
+from stormlive.wire.curve import ServerKeys
 from stormlive_sim.errors import InputError
 
 MOST_PIXELS = 2**16
@@ -43,7 +45,7 @@ class ExactReconstruction:
         self._last = np.zeros(shape, np.float32)
         self._n = 0
 
-    def add(self, frames: NDArray[np.uint16]) -> None:
+    def add(self, frames: NDArray[np.uint16], _sink: object = None, *, region: object = None) -> None:
         """Add frames; as slow as the plan has it."""
         time.sleep(self._frame_s * len(frames))
         self.canvas += frames.sum(0, dtype=np.float64)
@@ -106,6 +108,7 @@ class Writer:
             pictures=[
                 RunPicture(
                     name=canvas.name if len(canvases) > 1 else "",
+                    axes=canvas.route or (),
                     n_frames=canvas.n_frames,
                     canvas=canvas.reconstruction.view(0, 0, 0, start.shape[1], start.shape[0]),
                     widefield=canvas.reconstruction.widefield(),
@@ -144,6 +147,9 @@ def make_server(plan: Plan, port: str, out: Path) -> Server:
         "heartbeat_s": plan.heartbeat_s,
         "grace_s": plan.grace_s,
     }
+    keys = keys_of("server", out.parent)
+    if keys is not None:
+        options.update(keys=ServerKeys.load(keys), data=(out.parent,))
     if plan.engine == "exact":
         shelf = Shelf(out, folder_per_run=True)
         return Server(ExactEngine(plan.frame_s), finish=Writer(shelf), shelf=shelf, **options)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormlive.server.loop import Server
-from stormlive.wire.messages import Calibration
+from stormlive.wire.calibration import Calibration
 
 
 class NullReconstruction:
@@ -18,7 +18,7 @@ class NullReconstruction:
     def __init__(self, shape: tuple[int, int]) -> None:
         self._empty = np.zeros(shape, np.float32)
 
-    def add(self, frames: NDArray[np.uint16]) -> None:
+    def add(self, frames: NDArray[np.uint16], _sink: object = None, *, region: object = None) -> None:
         """Do nothing."""
 
     def view(self, level: int, x: int, y: int, w: int, h: int) -> NDArray[np.float32]:

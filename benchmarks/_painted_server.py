@@ -1,8 +1,9 @@
-"""A stormlive server whose canvas is painted beforehand and whose engine runs: ``_painted_server.py SIDE FRAMES``.
+"""A stormlive server whose canvas is painted beforehand and whose engine runs; its status may come more often.
 
-SIDE is the camera's. Prints its address; FRAMES of shot noise go through the network. Ends when stdin closes.
+Prints its address; frames of shot noise go through the network. Ends when stdin closes.
 """
 
+import argparse
 import sys
 import threading
 
@@ -12,9 +13,11 @@ from numpy.typing import NDArray
 
 from stormlive.acquire.hook import StreamHook
 from stormlive.acquire.stream import FrameStream
-from stormlive.server.engine import Engine, Reconstruction
+from stormlive.server import front
+from stormlive.server.engine import Engine
 from stormlive.server.loop import Server
-from stormlive.wire.messages import Calibration
+from stormlive.server.reconstruction import Reconstruction
+from stormlive.wire.calibration import Calibration
 
 
 class PaintedEngine(Engine):
@@ -23,9 +26,11 @@ class PaintedEngine(Engine):
     def open(self, shape: tuple[int, int], calibration: Calibration, *, beside: int = 0) -> Reconstruction:
         """Return a canvas that has something to see."""
         opened = super().open(shape, calibration, beside=beside)
-        paint(opened._canvas.numpy(), np.random.default_rng(1))
-        wide = opened.view(3, 0, 0, shape[1], shape[0])
-        opened._sum += torch.from_numpy(wide).double() * 20
+        arrays = opened.snapshot()
+        paint(arrays["grid"], np.random.default_rng(1))
+        u = opened.upsampling
+        arrays["sum"] += 20.0 * arrays["grid"].reshape(shape[0], u, shape[1], u).sum((1, 3))
+        opened.restore(arrays)
         return opened
 
 
@@ -45,20 +50,28 @@ def paint(canvas: NDArray[np.float32], draw: np.random.Generator) -> None:
 
 
 def main() -> None:
-    side, n_frames = map(int, sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("side", type=int, help="of the camera")
+    parser.add_argument("frames", type=int)
+    parser.add_argument("--model", default="livenet")
+    parser.add_argument("--status-s", type=float, default=front.STATUS_S, help="from one status to the next")
+    parser.add_argument("--judge-s", type=float, default=0.0, help="between two judgements; 0: none")
+    options = parser.parse_args()
+    side, front.STATUS_S = options.side, options.status_s
     frames = np.random.default_rng(0).poisson(20, (4, side, side)).astype(np.uint16) + np.uint16(100)
     stop = threading.Event()
     torch.set_num_threads(1)
-    with Server(PaintedEngine("livenet", "cpu"), finish=lambda run, canvases: None, bind="tcp://127.0.0.1:*") as server:
+    engine = PaintedEngine(options.model, "cpu")
+    with Server(engine, finish=lambda run, canvases: None, bind="tcp://127.0.0.1:*", judge_s=options.judge_s) as server:
         hook = StreamHook(
             server.address, pixel_size_nm=100, baseline_adu=100, photons_per_adu=0.5, exposure_ms=30, mode="block",
-            name="painted",
+            name="painted", outbox_mb=max(16, 4 * frames[0].nbytes / 2**20),
         )  # fmt: skip
         live = FrameStream(hook, stop=stop)
 
         def send() -> None:
             with live:
-                for n in range(n_frames):
+                for n in range(options.frames):
                     if stop.is_set():
                         return
                     live.send(frames[n % len(frames)])

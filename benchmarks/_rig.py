@@ -19,7 +19,8 @@ from stormlive.acquire.acquisition import (
 )
 from stormlive.acquire.process import AcquisitionProcess
 from stormlive.server.process import ServerProcess, ServerSettings
-from stormlive.wire.messages import Calibration
+from stormlive.wire.calibration import Calibration
+from stormlive_sim.camera import Camera
 
 FREE_PORT = "tcp://127.0.0.1:0"
 NOBODY = "tcp://127.0.0.1:9"
@@ -104,16 +105,18 @@ def acquire(
     exposure_ms: float,
     out: Path | None,
     address: str | None,
-    outbox_mb: float = 256,
+    camera: Callable[[], Camera] | None = None,
     on_progress: Callable[[AcquisitionProgress, int], None] | None = None,
 ) -> AcquisitionReport:
-    """Acquire in a process of its own; `on_progress` also gets its process id."""
+    """Acquire in a process of its own, by default from a `RingCamera`; `on_progress` also gets its process id."""
     calibration = Calibration(pixel_size_nm=100, baseline_adu=100, photons_per_adu=0.5, exposure_ms=exposure_ms)
     hook = None
     if address is not None:
-        hook = HookSettings(address=address, calibration=calibration, name="benchmark", outbox_mb=outbox_mb)
+        hook = HookSettings(address=address, calibration=calibration, name="benchmark")
     process = AcquisitionProcess(
-        AcquisitionSettings(n_frames=n_frames, exposure_ms=exposure_ms, camera=partial(RingCamera, side), out=out),
+        AcquisitionSettings(
+            n_frames=n_frames, exposure_ms=exposure_ms, camera=camera or partial(RingCamera, side), out=out
+        ),
         hook=hook,
     )
 

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 import stormlive
 from stormlive.acquire.acquisition import AcquisitionSettings
-from stormlive.acquire.hook import HookReport, StreamHook
-from stormlive.wire.messages import Calibration
+from stormlive.acquire.hook import StreamHook
+from stormlive.acquire.report import HookReport
+from stormlive.wire.calibration import Calibration
 from stormlive_sim.camera import MovieCamera
 from stormlive_sim.recording import Recording
 

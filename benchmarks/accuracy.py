@@ -5,7 +5,9 @@ slow ones, of the same conditions: the first ones are the same; every row says h
 picture and no table: its localizations are the centroids of 5x5 sub-pixels around the local maxima of each frame's
 increment, from a threshold that is the best, by mean J(100 nm), on frames of 1, 3 and 5 emitters/um2 with a seed of
 their own. CEL0 knows the PSF's width for the uniform and isolated emitters (1.15 px), and nearly for the microtubules
-(1.1 px). The exit status tells whether a number was not finite (1), not whether an aim was met.
+(1.1 px). `--only runtimes` compares the ways to compute our networks on this CPU with plain float32. The exit status
+tells whether a number was not finite, or a runtime loses more of the Jaccard index than it may (1), not whether another
+aim was met.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from _accuracy_frames import PIXEL_NM
 from _accuracy_methods import Method, open_methods
 from _accuracy_pixels import pixel_sizes
 from _accuracy_robustness import beyond_training, grid_pattern, nothing
+from _accuracy_runtimes import MOST_LOST, lossy, runtimes
 from _accuracy_table import Table
 from _accuracy_uniform import dots, lone, uniform
 from _report import RESULTS, machine
@@ -33,7 +36,8 @@ from stormlive_sim.errors import InputError
 
 ORIGINAL = Path(__file__).parent / "weights" / "deepstorm2018.safetensors"
 """Trained by ``stormlive train deepstorm2018.toml``; its card says how far."""
-SECTIONS = ("uniform", "isolated", "microtubules", "dots", "robustness", "empty", "pixels")
+_RUNTIMES = "runtimes"
+SECTIONS = ("uniform", "isolated", "microtubules", "dots", "robustness", "empty", "pixels", _RUNTIMES)
 
 
 def sections(options: argparse.Namespace) -> dict[str, Callable[[list[Method]], list[Table]]]:
@@ -49,13 +53,14 @@ def sections(options: argparse.Namespace) -> dict[str, Callable[[list[Method]], 
         ],
         "empty": lambda methods: nothing(methods, n, 100 if quick else 1000, seed),
         "pixels": lambda _: pixel_sizes(n, seed),
+        _RUNTIMES: lambda methods: runtimes(methods, n, seed),
     }
 
 
-def default_models() -> list[str]:
-    """Return the shipped models for the benchmark's pixels, the network of 2018 and the baseline."""
+def default_models(others: bool = True) -> list[str]:
+    """Return the shipped models for the benchmark's pixels, and the network of 2018 and the baseline."""
     ours = [name for name, path in shipped().items() if read_card(path).pixel_size_nm == PIXEL_NM]
-    return [*ours, str(ORIGINAL), CEL0]
+    return [*ours, str(ORIGINAL), CEL0] if others else ours
 
 
 def arguments() -> argparse.Namespace:
@@ -73,12 +78,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
-    options.models = options.models.split(",") if options.models else default_models()
     options.only = options.only.split(",") if options.only else list(SECTIONS)
+    options.models = options.models.split(",") if options.models else default_models(options.only != [_RUNTIMES])
     if unknown := set(options.only) - set(SECTIONS):
         parser.error(f"there is no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
-    if options.json is None and not options.quick and options.frames is None and set(options.only) == set(SECTIONS):
-        options.json = RESULTS / "accuracy.json"
+    if options.json is None and not options.quick and options.frames is None:
+        if set(options.only) == set(SECTIONS):
+            options.json = RESULTS / "accuracy.json"
+        elif options.only == [_RUNTIMES]:
+            options.json = RESULTS / "accuracy_runtimes.json"
     options.frames = options.frames or (8 if options.quick else 48)
     return options
 
@@ -113,6 +121,7 @@ def main() -> None:
         threshold = f", peaks from {method.threshold:.3g} emitters per sub-pixel on" if method.threshold else ""
         print(f"{method.name}: {method.architecture}, trained {method.model.card.trained or 'not at all'}{threshold}")
     results: dict[str, Any] = {}
+    lost: list[str] = []
     for name, section in sections(options).items():
         if name not in options.only:
             continue
@@ -120,6 +129,8 @@ def main() -> None:
         tables = section(methods)
         for table in tables:
             table.show()
+        if name == _RUNTIMES:
+            lost = lossy(tables)
         results[name] = [msgspec.to_builtins(table) for table in tables]
         print(f"[{name}: {time.monotonic() - started:.0f} s]", flush=True)
         if options.json is not None:
@@ -131,6 +142,8 @@ def main() -> None:
         print(f"written to {options.json}")
     if broken := {method.name: method.not_finite for method in methods if method.not_finite}:
         raise SystemExit(f"numbers that are not finite: {broken}")
+    if lost:
+        raise SystemExit(f"more than {MOST_LOST:g} of the Jaccard index lost: {', '.join(lost)}")
 
 
 if __name__ == "__main__":

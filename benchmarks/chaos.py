@@ -1,9 +1,10 @@
 """Runs with random faults: nothing lost, nothing doubled, the canvas the offline one, and nothing hangs.
 
 Everything about a run comes from its seed: how its frames come (a plain sender with or without a dataset, by reference,
-a stream that waits, a preview, the real acquisition through Pycro-Manager in every eighth), how many and how fast, how
-small the buffers are, and what happens to it: see `_chaos_plan`. The moments at which faults strike are planned in
-seconds, so that what they strike may differ from one time to the next.
+a stream that waits, a preview, the real acquisition through Pycro-Manager in every eighth; through shared memory or
+not, with CURVE keys or without), how many and how fast, of how many channels, how small the buffers are, and what
+happens to it: see `_chaos_plan`. The moments at which faults strike are planned in seconds, so that what they strike
+may differ from one time to the next.
 
     python benchmarks/chaos.py                      # 200 runs
     python benchmarks/chaos.py --runs 1 --seed 17   # the 18th of them again
@@ -17,7 +18,7 @@ import shutil
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,14 @@ def table(results: Iterable[Result]) -> list[dict[str, Any]]:
     groups = [("all", results)]
     groups += [(kind, [r for r in results if kind in r[0].kinds]) for kind in (*KINDS, NO_FAULT)]
     groups += [(f"by {way}", [r for r in results if r[0].way == way]) for way in WAYS]
-    groups += [("with the network", [r for r in results if r[0].engine != "exact"])]
+    kinds: dict[str, Callable[[Plan], bool]] = {
+        "with the network": lambda plan: plan.engine != "exact",
+        "with several canvases": lambda plan: plan.channels > 1,
+        "with keys": lambda plan: plan.keys,
+        "through shared memory": lambda plan: plan.lane == "auto",
+        "over TCP alone": lambda plan: plan.lane == "tcp",
+    }
+    groups += [(name, [r for r in results if holds(r[0])]) for name, holds in kinds.items()]
     rows = []
     for name, group in groups:
         if group:

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from stormlive.acquire.hook import StreamHook
 from stormlive.acquire.outbox import Parcel
 from stormlive.acquire.stock import Stock
-from stormlive.wire.messages import Calibration, Lane
+from stormlive.wire.calibration import Calibration
+from stormlive.wire.fields import Lane
 
 CALIBRATION = Calibration(pixel_size_nm=100, baseline_adu=100, photons_per_adu=0.5, exposure_ms=10)
 LANES: tuple[Lane, ...] = ("tcp", "shm")

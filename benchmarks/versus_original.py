@@ -23,7 +23,7 @@ from _report import report
 from numpy.typing import NDArray
 
 from stormlive.server.engine import Engine
-from stormlive.wire.messages import Calibration
+from stormlive.wire.calibration import Calibration
 from stormlive_models.networks.deepstorm import DeepStorm
 from stormlive_models.runtime import OPENVINO, TORCH, accelerate
 from stormlive_models.training.data import sample_batch

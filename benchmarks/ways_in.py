@@ -28,7 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from stormlive.output.manifest import RunRecord, read_record
 from stormlive.ranges import Ranges
 from stormlive.server.engine import Engine
-from stormlive.wire.messages import Calibration
+from stormlive.wire.calibration import Calibration
 from stormlive_sim.recording import Recording, write_movie
 
 SCRIPT = Path(__file__).with_name("_ways.py")

@@ -1,11 +1,12 @@
 """The guide's pictures of the real window.
 
 ``xvfb-run -a -s "-screen 0 1366x768x24" python benchmarks/window_pictures.py``: a simulated run goes through a real
-server, as fast as that works; its window is photographed in four states, and that of a painted canvas of 16384² pixels
-once. The red light is made up: its judgement replaces the server's.
+server, as fast as that works; its window is photographed in four states, that of a painted canvas of 16384² pixels
+once, and once the one that starts runs itself. The red light is made up: its judgement replaces the server's.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -23,11 +24,15 @@ from PySide6.QtWidgets import QApplication
 from stormlive.acquire.hook import StreamHook
 from stormlive.acquire.stream import FrameStream
 from stormlive.cli.cameras import demo_scene
+from stormlive.cli.desk import Desk
 from stormlive.server.process import ServerProcess, ServerSettings
+from stormlive.viewer.acquisition_window import AcquisitionWindow
 from stormlive.viewer.live_window import LiveWindow
 from stormlive.viewer.remote import RemoteView
+from stormlive.viewer.runs import RunsView
 from stormlive.viewer.view import LiveView, Visible
-from stormlive.wire.messages import Calibration, Judgement
+from stormlive.wire.calibration import Calibration
+from stormlive.wire.viewing import Judgement
 from stormlive_sim.movie import Scene
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
@@ -57,9 +62,14 @@ def photographed(address: str, change: Callable[[LiveView], LiveView], user: Cal
         return shown if shown is None or shown.report is None else change(shown)
 
     live = LiveWindow(fetch, f"stormlive – {address}", 100)
+    walked(live, user(live), ready=lambda: live.window.scene.shown is not None)
+    remote.close()
+
+
+def walked(live: LiveWindow, steps: Steps, *, ready: Callable[[], bool]) -> None:
+    """Show a window until its user has done all steps."""
     live.window.resize(1366, 748)
-    steps = user(live)
-    waited: list[Callable[[], bool]] = [lambda: live.window.scene.shown is not None]
+    waited: list[Callable[[], bool]] = [ready]
 
     def step() -> None:
         if waited[0]():
@@ -72,7 +82,6 @@ def photographed(address: str, change: Callable[[LiveView], LiveView], user: Cal
     timer.timeout.connect(step)
     timer.start(100)
     live.run()
-    remote.close()
 
 
 def photograph(live: LiveWindow, name: str) -> None:
@@ -181,6 +190,31 @@ def simulated_run(n: int) -> None:
                 thread.join()
 
 
+def of_an_acquisition(live: LiveWindow, n: int) -> Steps:
+    window = live.window
+    assert isinstance(window, AcquisitionWindow)
+    form = window.acquisition.form
+    form.folder.text, form.name.text, form.frames.text = "~/stormlive", "cell", "2000"
+    window.actions_by_text["Start"].trigger()
+    yield frames(live, n)
+    photograph(live, "acquisition")
+    window.actions_by_text["Stop"].trigger()
+    yield lambda: not window.acquisition.busy
+
+
+def acquisition(n: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["HOME"] = os.environ["XDG_CONFIG_HOME"] = folder
+        desk = Desk("auto")
+        view = RunsView(desk)
+        live = LiveWindow(view, "stormlive", 100, view.whole, desk)
+        try:
+            walked(live, of_an_acquisition(live, n), ready=lambda: True)
+        finally:
+            view.close()
+            desk.close()
+
+
 def large_canvas() -> None:
     with subprocess.Popen(
         [sys.executable, PAINTED, "2048", "1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -196,11 +230,13 @@ def large_canvas() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=1500)
-    parser.add_argument("--only", choices=["run", "16k"])
+    parser.add_argument("--only", choices=["acquisition", "run", "16k"])
     options = parser.parse_args()
-    if options.only != "16k":
+    if options.only in (None, "acquisition"):
+        acquisition(options.frames // 5)
+    if options.only in (None, "run"):
         simulated_run(options.frames)
-    if options.only != "run":
+    if options.only in (None, "16k"):
         large_canvas()
 
 

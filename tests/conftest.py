@@ -9,13 +9,22 @@ import pytest
 ROOT = Path(__file__).parents[1]
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
+# For this process and all that it starts. Tests run beside each other, and threads that share the cores with those of
+# others wait for each other most of the time; with more of them the last digits would differ, too.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["PYTHONPATH"] = os.pathsep.join(str(ROOT / part) for part in ("stream", "models", "sim", "tests/stream"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the tests of the whole begin first, which take longest: at the end the others would wait for them."""
+    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+
 
 @pytest.fixture
 def child_environment() -> dict[str, str]:
-    """Return an environment in which child processes run the source tree's packages, without a screen."""
-    path = os.pathsep.join(str(ROOT / floor) for floor in ("stream", "models", "sim"))
+    """Return an environment for child processes without a screen."""
     hidden = {"DISPLAY", "WAYLAND_DISPLAY"}
-    return {**{k: v for k, v in os.environ.items() if k not in hidden}, "PYTHONPATH": path, "COLUMNS": "200"}
+    return {**{k: v for k, v in os.environ.items() if k not in hidden}, "COLUMNS": "200"}
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 from ndstorage import Dataset
 from PIL import Image
 
+from stormlive.cli.app import run
 from stormlive.output.manifest import read_record
 from stormlive.output.ome_tiff import read_image
 from stormlive_sim.recording import Recording
@@ -17,37 +18,42 @@ from stormlive_sim.thunderstorm import read_table
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture
-def movie(tmp_path: Path, cli: Cli) -> Path:
-    path = tmp_path / "movie.tif"
-    done = cli("simulate", "-o", path, "--truth", tmp_path / "truth.csv", "--frames", 60, "--size", "48x40")
-    assert done.returncode == 0, done.stderr
-    return path
+def stormlive(*arguments: object) -> int:
+    return run([str(argument) for argument in arguments])
 
 
-def test_a_movie_through_the_real_acquisition_gives_the_offline_picture(tmp_path: Path, movie: Path, cli: Cli) -> None:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a movie, its truth and its picture."""
+    folder = tmp_path_factory.mktemp("movie")
+    movie, truth = folder / "movie.tif", folder / "truth.csv"
+    assert stormlive("simulate", "-o", movie, "--truth", truth, "--frames", 60, "--size", "48x40") == 0
+    assert stormlive("reconstruct", movie, "-o", folder / "offline.ome.tif", "--exposure-ms", 10) == 0
+    return folder
+
+
+def test_a_movie_through_the_real_acquisition_gives_the_offline_picture(tmp_path: Path, folder: Path, cli: Cli) -> None:
+    movie = folder / "movie.tif"
     live = cli("acquire", "--camera-movie", movie, "--headless", "--out", "run", "--exposure-ms", 10)
     assert live.returncode == 0, live.stderr
     assert "60 of 60 frames are in the picture." in live.stderr
-    offline = cli("reconstruct", movie, "-o", "offline.ome.tif", "--exposure-ms", 10)
-    assert offline.returncode == 0, offline.stderr
 
-    run = tmp_path / "run"
-    record = read_record(run)
+    left = tmp_path / "run"
+    record = read_record(left)
     assert record.frames["live"] == [[0, 59]]
     assert record.frames["missing"] == {}
     assert record.exit_status == "ok"
     assert len(record.model.weights_sha256) == 64
-    assert {f.name for f in record.files} <= {f.name for f in run.iterdir()}
+    assert {f.name for f in record.files} <= {f.name for f in left.iterdir()}
 
-    canvas, pixel_size_nm = read_image(run / "superres.ome.tif")
-    expected, offline_nm = read_image(tmp_path / "offline.ome.tif")
+    canvas, pixel_size_nm = read_image(left / "superres.ome.tif")
+    expected, offline_nm = read_image(folder / "offline.ome.tif")
     assert pixel_size_nm == offline_nm == pytest.approx(12.5)
     assert canvas.shape == (320, 384)
     assert canvas.sum() > 500
     assert np.allclose(canvas, expected, rtol=1e-4, atol=1e-3)
 
-    raw = Dataset(str(run / "raw_1"))
+    raw = Dataset(str(left / "raw_1"))
     with Recording.open(movie) as recording:
         assert len(raw.get_image_coordinates_list()) == len(recording) == 60
         for number in range(60):
@@ -55,15 +61,13 @@ def test_a_movie_through_the_real_acquisition_gives_the_offline_picture(tmp_path
     raw.close()
 
     # The saved raw data gives the same picture again.
-    again = cli("reconstruct", run / "raw_1", "-o", "again.ome.tif")
-    assert again.returncode == 0, again.stderr
+    assert stormlive("reconstruct", left / "raw_1", "-o", tmp_path / "again.ome.tif") == 0
     assert np.array_equal(read_image(tmp_path / "again.ome.tif")[0], expected)
 
 
-def test_the_canvas_lies_on_the_truth(tmp_path: Path, movie: Path, cli: Cli) -> None:
-    assert cli("reconstruct", movie, "-o", "picture.ome.tif").returncode == 0
-    canvas, _ = read_image(tmp_path / "picture.ome.tif")
-    truth = read_table(tmp_path / "truth.csv")
+def test_the_canvas_lies_on_the_truth(folder: Path) -> None:
+    canvas, _ = read_image(folder / "offline.ome.tif")
+    truth = read_table(folder / "truth.csv")
     rows, columns = (truth.y_nm / 12.5).long().numpy(), (truth.x_nm / 12.5).long().numpy()
     near = np.zeros(canvas.shape, bool)
     for dy in range(-4, 5):
@@ -74,7 +78,7 @@ def test_the_canvas_lies_on_the_truth(tmp_path: Path, movie: Path, cli: Cli) -> 
     assert canvas[np.roll(near, 8, 1)].sum() < 0.8 * canvas[near].sum()
 
 
-def test_the_demo_leaves_pictures_and_record(tmp_path: Path, cli: Cli) -> None:
+def test_the_demo_leaves_pictures_and_record(tmp_path: Path, cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     done = cli("demo", "--headless", "--seconds", 2, "--size", "40x32", "--out", "demo")
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "demo"
@@ -82,23 +86,16 @@ def test_the_demo_leaves_pictures_and_record(tmp_path: Path, cli: Cli) -> None:
     with Image.open(folder / "side_by_side.png") as picture:
         assert picture.width > 2 * picture.height
     assert (folder / "preview.png").stat().st_size > 1000
-    again = cli("demo", "--headless", "--out", "demo")
-    assert again.returncode == 1
-    assert "already holds a run" in again.stderr
-
-
-def assert_one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
-    lines = done.stderr.strip().splitlines()
-    assert done.returncode not in (0, None)
-    assert "Traceback" not in done.stderr
-    assert [line.startswith("error: ") for line in lines].count(True) == 1, done.stderr
-    for word in words:
-        assert word in lines[-1]
+    assert stormlive("demo", "--headless", "--out", folder) == 1
+    assert "already holds a run" in capsys.readouterr().err
 
 
 def test_a_model_that_contradicts_the_camera_is_refused_before_the_acquisition(
-    tmp_path: Path, movie: Path, cli: Cli
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = cli("acquire", "--camera-movie", movie, "--headless", "--pixel-size-nm", 300, "--out", "run")
-    assert_one_line(done, "takes camera pixels of", "300 nm", "--pixel-size-nm")
-    assert not (tmp_path / "run").exists()
+    movie, out = folder / "movie.tif", tmp_path / "run"
+    assert stormlive("acquire", "--camera-movie", movie, "--headless", "--pixel-size-nm", 300, "--out", out) == 1
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
+    for word in ("takes camera pixels of", "300 nm", "--pixel-size-nm"):
+        assert word in line
+    assert not out.exists()

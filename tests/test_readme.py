@@ -11,6 +11,7 @@ from pathlib import Path
 import mm_test_adapters
 import pytest
 
+from stormlive.cli.app import run
 from stormlive.output.manifest import read_record
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -40,7 +41,8 @@ def test_the_first_two_commands_install_and_run() -> None:
     assert all("-c constraints.txt" in command for command in (install, test))
 
 
-def test_every_command_works_as_written(cli: Cli, tmp_path: Path) -> None:
+def test_every_command_works_as_written(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     adapters = mm_test_adapters.device_adapter_path()
     seen = set()
     for arguments in commands():
@@ -52,11 +54,14 @@ def test_every_command_works_as_written(cli: Cli, tmp_path: Path) -> None:
             given[given.index("--config") + 1] = str(Path(adapters) / "MMConfig_demo.cfg")
             given[given.index("--mm-dir") + 1] = str(adapters)
             given[given.index("--frames") + 1] = "10"
-        done = cli(*given)
-        assert done.returncode == 0, f"{given}: {done.stderr}"
+        if arguments[0] == "acquire":
+            done = cli(*given)
+            assert done.returncode == 0, f"{given}: {done.stderr}"
+        else:  # which need no process of their own
+            assert run(given) == 0, given
     assert seen == {"serve", "acquire", "simulate", "reconstruct", "models", "view"}
-    for run in ("run1", "run2"):
-        assert read_record(tmp_path / run).frames["missing"] == {}
+    for name in ("run1", "run2"):
+        assert read_record(tmp_path / name).frames["missing"] == {}
 
 
 def test_the_hook_in_a_script_of_ones_own(tmp_path: Path, child_environment: dict[str, str]) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stormlive_models.cel0_problem import MARGIN_PX, Problem
+from stormlive_models.tiling import Portion
 from stormlive_sim.emitters import Emitters
 from stormlive_sim.errors import InputError
 
@@ -43,6 +44,8 @@ class Cel0:
     reweightings, iterations : int
         Outer and inner iterations.
     """
+
+    portion = Portion(side_px=_TILE_PX)
 
     def __init__(
         self,
@@ -83,7 +86,15 @@ class Cel0:
 
         The canvas is in emitters per sub-pixel, and its sum is the number of localizations.
         """
-        found = self.localize(photons)
+        for found in self.tiles(photons):
+            self.render(found, canvas)
+
+    def tiles(self, photons: Tensor) -> Iterator[Emitters]:
+        """Yield the emitters of frames (B, Y, X), all at once: they are solved in small tiles anyway."""
+        yield self.localize(photons)
+
+    def render(self, found: Emitters, canvas: Tensor) -> None:
+        """Add emitters to `canvas` (Y u, X u) of the whole frame."""
         scale = self.upsampling / self.pixel_size_nm
         row = (found.y_nm * scale).long().clamp(0, canvas.shape[0] - 1)
         column = (found.x_nm * scale).long().clamp(0, canvas.shape[1] - 1)

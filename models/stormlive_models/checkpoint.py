@@ -63,6 +63,11 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
         return int(self.arguments["upsampling"])
 
     @property
+    def context(self) -> int:
+        """Neighbouring frames either side that the model sees of each frame."""
+        return int(self.arguments.get("context", 0))
+
+    @property
     def camera_pixels_nm(self) -> dict[int, tuple[float, float]]:
         """Least and greatest camera pixel that it takes: as it is (1) and, where the canvas allows, summed 2x2 (2)."""
         trained_nm = self.pixel_size_nm

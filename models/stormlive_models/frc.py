@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import rfft2
-from scipy.signal.windows import tukey
 
 from stormlive_models.evaluate import positions_nm
 from stormlive_sim.emitters import Emitters
@@ -60,6 +59,9 @@ def ring_correlation(
     if first.shape != second.shape or first.ndim != 2:
         raise ValueError(f"expected two pictures of one shape (Y, X), got {first.shape} and {second.shape}")
     height, width = first.shape
+    # All of scipy.signal takes as long to import as everything else that a server needs.
+    from scipy.signal.windows import tukey
+
     window = tukey(height, _TAPER)[:, None] * tukey(width, _TAPER)
     a, b = rfft2(first * window), rfft2(second * window)
     fy, fx = np.fft.fftfreq(height, pixel_size_nm)[:, None], np.fft.rfftfreq(width, pixel_size_nm)

@@ -1,12 +1,12 @@
 """From livenet's maps to a table of localizations."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stormlive_models.networks.livenet import Detections, LiveNet
+from stormlive_models.networks.livenet import Detections, LiveNet, Tile
 from stormlive_sim.emitters import Emitters
 
 _MERGE_PX = 0.65
@@ -154,6 +154,12 @@ def add_and_localize(network: LiveNet, photons: Tensor, canvas: Tensor, pixel_si
     tables = []
     for tile in network.tiles(photons):
         network.render(tile, canvas)
-        corner = (tile.row, tile.column)
-        tables.append(localizations(tile.found, pixel_size_nm, within=tile.core, corner_px=corner))
+        tables.append(localized(tile, pixel_size_nm))
     return Localizations.in_frame_order(tables)
+
+
+def localized(tile: Tile, pixel_size_nm: float) -> Localizations:
+    """Return the localizations of a tile; `frame` is the index in its batch, positions are those in the frame."""
+    corner = (tile.row, tile.column)
+    found = localizations(tile.found, pixel_size_nm, within=tile.core, corner_px=corner)
+    return replace(found, frame=found.frame + tile.first) if tile.first else found

@@ -46,8 +46,8 @@ def livenet_input(photons: Tensor) -> Tensor:
     return torch.stack((linear, root / 2), 1)
 
 
-def deepstorm_input(frames: Tensor, upsampling: int, mean: Tensor, std: Tensor) -> Tensor:
-    """Return Deep-STORM's input, float32 (B, 1, Y u, X u): nearest upsampling, [0, 1] per frame, standardised.
+def deepstorm_input(frames: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Return Deep-STORM's input before its upsampling, float32 (B, 1, Y, X): [0, 1] per frame, standardised.
 
     Source: Nehme et al., Optica 5, 458 (2018); the reference code scales each frame by its own minimum and
     maximum and then by the mean and standard deviation of the training set. A frame without contrast becomes 0
@@ -56,5 +56,4 @@ def deepstorm_input(frames: Tensor, upsampling: int, mean: Tensor, std: Tensor) 
     low = frames.amin((1, 2), keepdim=True)
     span = frames.amax((1, 2), keepdim=True) - low
     scaled = ((frames - low) / span.clamp_min(torch.finfo(frames.dtype).tiny))[:, None]
-    scaled = scaled.repeat_interleave(upsampling, 2).repeat_interleave(upsampling, 3)
     return (scaled - mean) / std

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from platformdirs import user_cache_path
 from torch import Tensor, nn
 
 from stormlive_models.networks.convolutions import Convolutions
@@ -112,6 +111,8 @@ def time_runtimes(network: Network, side: int = 64) -> dict[str, float]:
 
 def _fastest(network: Network) -> str:
     """Return what was fastest when it was last timed under the same circumstances, or time it."""
+    from platformdirs import user_cache_path
+
     path = user_cache_path("stormlive", appauthor=False) / "runtimes.json"
     key = _circumstances(network)
     known: dict[str, str] = {}
@@ -149,16 +150,21 @@ def _build(name: str, network: Network) -> Maps | None:
     return _OpenVino(network) if name == OPENVINO else None
 
 
+def in_precision(network: Network, precision: torch.dtype) -> Network:
+    """Return a copy of a network in another precision."""
+    # What another runtime holds cannot be copied, and need not be.
+    kept, network.runtime = network.runtime, None
+    try:
+        return copy.deepcopy(network).to(precision)
+    finally:
+        network.runtime = kept
+
+
 class _Bfloat16:
     """A copy of the network in bfloat16."""
 
     def __init__(self, network: Network) -> None:
-        # What another runtime holds cannot be copied, and need not be.
-        kept, network.runtime = network.runtime, None
-        try:
-            self._network = copy.deepcopy(network).to(torch.bfloat16)
-        finally:
-            network.runtime = kept
+        self._network = in_precision(network, torch.bfloat16)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._network.maps(x.to(torch.bfloat16)).float()

@@ -49,7 +49,7 @@ class PixelVariation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 @dataclass(frozen=True, kw_only=True)
 class PixelMaps:
-    """The pixels of one chip, relative to what its data sheet says; each map is float32 (Y, X).
+    """The pixels of one chip, relative to what its data sheet says; each map is float32 (Y, X), or (..., Y, X) of many.
 
     Attributes
     ----------
@@ -67,16 +67,30 @@ class PixelMaps:
     read_noise: Tensor
     dark_e_per_ms: Tensor
 
+    def among(self, n: int, places: Tensor) -> "PixelMaps":
+        """Return the maps of n chips: these, of several, at `places`, and pixels that are all alike elsewhere."""
 
-def draw_pixel_maps(variation: PixelVariation, shape: tuple[int, int], generator: torch.Generator) -> PixelMaps:
-    """Return the maps of one chip at random.
+        def spread(maps: Tensor, alike: float) -> Tensor:
+            return maps.new_full((n, *maps.shape[1:]), alike).index_copy_(0, places, maps)
+
+        return PixelMaps(
+            offset_adu=spread(self.offset_adu, 0),
+            gain=spread(self.gain, 1),
+            qe=spread(self.qe, 1),
+            read_noise=spread(self.read_noise, 1),
+            dark_e_per_ms=spread(self.dark_e_per_ms, 0),
+        )
+
+
+def draw_pixel_maps(variation: PixelVariation, shape: tuple[int, ...], generator: torch.Generator) -> PixelMaps:
+    """Return the maps of a chip at random.
 
     Parameters
     ----------
     variation : PixelVariation
         How unequal the pixels are; its own seed is for the caller to use.
     shape : tuple of int
-        (Y, X).
+        (Y, X); (..., Y, X) for many chips.
     generator : torch.Generator
         Source of all randomness; its device is where the maps are.
     """

@@ -11,12 +11,11 @@ import tifffile
 from numpy.typing import NDArray
 
 from stormlive_sim.errors import InputError
-from stormlive_sim.frame_table import FrameTable, concatenate
+from stormlive_sim.frame_table import FrameTable
 from stormlive_sim.movie_writer import write_movie
 from stormlive_sim.ndtiff_table import INDEX_NAME, ndtiff_table, ndtiff_tables
-from stormlive_sim.routes import Route, name_of
-from stormlive_sim.tiff_set import set_of
-from stormlive_sim.tiff_stack import tiff_tables
+from stormlive_sim.routes import Route, check_routes, name_of
+from stormlive_sim.tiff_set import movies_in
 
 __all__ = ["Recording", "write_movie"]
 
@@ -76,14 +75,16 @@ class Recording:
 
     @classmethod
     def open_each(cls, paths: Path | str | Sequence[Path | str]) -> "dict[Route, Recording]":
-        """Open a recording as `open` does, but of several channels, positions or z as several movies.
+        """Open a recording as `open` does, but of several channels, positions, z or other places as several movies.
 
         Raises
         ------
         InputError
             As for `open`; or it does not tell of every frame where it belongs.
         """
-        return cls._open(paths, several=True)
+        recordings = cls._open(paths, several=True)
+        check_routes(recordings, next(iter(recordings.values())).name)
+        return recordings
 
     @classmethod
     def _open(cls, paths: Path | str | Sequence[Path | str], *, several: bool) -> "dict[Route, Recording]":
@@ -103,7 +104,7 @@ class Recording:
             if given[0].is_dir() or any(given[0] in table.files for table in tables.values()):
                 return cls._of(tables, folder.name)
         name = given[0].name.removesuffix(given[0].suffix).removesuffix(".ome")
-        return cls._of(_tiff_movies(given, several=several), name)
+        return cls._of(movies_in(given, several=several), name)
 
     @classmethod
     def _of(cls, tables: dict[Route, FrameTable], name: str) -> "dict[Route, Recording]":
@@ -233,44 +234,3 @@ class Recording:
             f"expected finite pixels, got {frame[y, x]} in frame {i} at pixel (x {x}, y {y}) of "
             f"{self._path_of(i)}; give the camera's own recording, or replace such pixels"
         )
-
-
-def _tiff_movies(paths: list[Path], *, several: bool) -> dict[Route, FrameTable]:
-    for path in paths:
-        if path.is_dir():
-            raise InputError(f"expected TIFF files, got the folder {path} among them; give one NDTiff folder alone")
-    tables, description = tiff_tables(paths[0], several=several)
-    if len(paths) > 1:
-        return _joined([tables, *(tiff_tables(path, several=several)[0] for path in paths[1:])], paths[0])
-    if description.siblings:
-        # One file of an OME set stands for the whole set, in the order that its metadata gives.
-        siblings = [paths[0].with_name(Path(name).name) for name in description.siblings]
-        absent = [path.name for path in siblings if not path.exists()]
-        if absent:
-            raise InputError(
-                f"{paths[0]} belongs to a set of {len(siblings)} files, of which {absent[0]} is "
-                "missing beside it; put all files of the set into one folder"
-            )
-        tables = _joined([tiff_tables(path, several=several)[0] for path in siblings], paths[0])
-    elif description.n_frames is None:
-        # A recording that was stopped early has not got that metadata: the names tell.
-        rest = [tiff_tables(path, several=several)[0] for path in set_of(paths[0])[1:]]
-        tables = _joined([tables, *rest], paths[0])
-    held = sum(map(len, tables.values()))
-    if description.n_frames is not None and held < description.n_frames:
-        raise InputError(
-            f"{paths[0]} promises {description.n_frames} frames and holds {held}; copy the file again, "
-            "or save the movie anew if its recording was stopped early (Fiji: File > Save As > Tiff)"
-        )
-    return _joined([tables], paths[0])
-
-
-def _joined(files: list[dict[Route, FrameTable]], path: Path) -> dict[Route, FrameTable]:
-    """Join what several files have of each route."""
-    routes = list(dict.fromkeys(route for tables in files for route in tables))
-    if () in routes and len(routes) > 1:
-        raise InputError(
-            f"{path} and what belongs to it do not tell of every frame of which channel, position or z it is; "
-            "save each of these as a movie of its own"
-        )
-    return {route: concatenate([tables[route] for tables in files if route in tables]) for route in routes}

@@ -4,34 +4,55 @@
 module is imported when ``stormlive.StreamHook`` is first used.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stormlive.acquire.hook import HookReport, StreamHook
+    from stormlive.acquire.hook import StreamHook
+    from stormlive.acquire.report import HookReport
     from stormlive.acquire.stream import FrameStream, stream
-    from stormlive.wire.messages import Calibration
+    from stormlive.notebook import Image, Reconstructed, SavedRun, read_run, reconstruct
+    from stormlive.wire.calibration import Calibration
+    from stormlive.wire.client import LiveClient
 
     __version__: str
 
-__all__ = ["Calibration", "FrameStream", "HookReport", "StreamHook", "__version__", "stream"]
+__all__ = [
+    "Calibration",
+    "FrameStream",
+    "HookReport",
+    "Image",
+    "LiveClient",
+    "Reconstructed",
+    "SavedRun",
+    "StreamHook",
+    "__version__",
+    "read_run",
+    "reconstruct",
+    "stream",
+]
+
+_HOMES = {
+    "Calibration": "stormlive.wire.calibration",
+    "FrameStream": "stormlive.acquire.stream",
+    "HookReport": "stormlive.acquire.report",
+    "Image": "stormlive.notebook",
+    "LiveClient": "stormlive.wire.client",
+    "Reconstructed": "stormlive.notebook",
+    "SavedRun": "stormlive.notebook",
+    "StreamHook": "stormlive.acquire.hook",
+    "read_run": "stormlive.notebook",
+    "reconstruct": "stormlive.notebook",
+    "stream": "stormlive.acquire.stream",
+}
 
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
         return _installed_version()
-    if name in ("StreamHook", "HookReport"):
-        from stormlive.acquire import hook
-
-        return getattr(hook, name)
-    if name in ("stream", "FrameStream"):
-        from stormlive.acquire import stream
-
-        return getattr(stream, name)
-    if name == "Calibration":
-        from stormlive.wire.messages import Calibration
-
-        return Calibration
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
 
 
 def _installed_version() -> str:

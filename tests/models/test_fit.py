@@ -1,5 +1,4 @@
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -12,15 +11,6 @@ from stormlive_sim.sensor import emccd
 
 # nm per axis that no unbiased estimate can beat: sigma 1.15 px, 100 nm pixels, 10 background photons, no excess noise.
 LIMIT_NM = {500: 7.7, 1000: 4.8, 3000: 2.5}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Windows this small take longer where many threads share them, and far longer where they share the cores too."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def single_spots(

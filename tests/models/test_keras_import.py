@@ -8,6 +8,7 @@ import pytest
 import scipy.io
 import torch
 
+from stormlive.cli.app import run
 from stormlive_models.checkpoint import load_model, save_model
 from stormlive_models.keras_import import import_keras
 from stormlive_models.networks.deepstorm import DeepStorm
@@ -50,21 +51,19 @@ def test_the_output_is_that_of_keras(tmp_path: Path, meanstd: Path, whole_model:
 
 
 def test_the_command_leaves_a_model_that_the_engine_can_use(
-    tmp_path: Path, weights: Path, meanstd: Path, cli: Callable[..., object]
+    tmp_path: Path, weights: Path, meanstd: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = cli("import-keras", weights, meanstd, "-o", "m.safetensors", "--pixel-size-nm", "120")
-    assert done.returncode == 0, done.stderr  # type: ignore[attr-defined]
-    network, card = load_model(tmp_path / "m.safetensors", torch.device("cpu"))
+    mine, other = tmp_path / "m.safetensors", tmp_path / "n.safetensors"
+    assert run(["import-keras", str(weights), str(meanstd), "-o", str(mine), "--pixel-size-nm", "120"]) == 0
+    network, card = load_model(mine, torch.device("cpu"))
     assert isinstance(network, DeepStorm)
     assert card.name == "weights"
     assert network.mean.item() == pytest.approx(fixture.MEAN)
     canvas = torch.zeros(64, 80)
     network.add_increment(torch.from_numpy(fixture.frames()), canvas)
     assert canvas.sum() > 0
-    done = cli("import-keras", meanstd, weights, "-o", "n.safetensors")  # the wrong way round
-    assert done.returncode == 1  # type: ignore[attr-defined]
-    assert "no HDF5 file" in done.stderr  # type: ignore[attr-defined]
-    assert "Traceback" not in done.stderr  # type: ignore[attr-defined]
+    assert run(["import-keras", str(meanstd), str(weights), "-o", str(other)]) == 1  # the wrong way round
+    assert "no HDF5 file" in capsys.readouterr().err
 
 
 def test_the_canvas_is_in_emitters(weights: Path, meanstd: Path, tmp_path: Path) -> None:

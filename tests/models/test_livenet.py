@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from stormlive_models.networks import livenet
 from stormlive_models.networks.livenet import Detections, LiveNet
 from stormlive_models.normalize import background, livenet_input
 from stormlive_models.training.losses import detection_loss
@@ -45,11 +44,11 @@ def test_a_batch_adds_what_its_frames_add_one_by_one() -> None:
     assert torch.allclose(together, single, rtol=1e-4, atol=1e-5)
 
 
-def test_tiles_of_a_large_frame_join_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_of_a_large_frame_join_without_a_seam() -> None:
     net, frame = network(), frames(1, 150, 170)
     whole, tiled = torch.zeros(1200, 1360), torch.zeros(1200, 1360)
     net.add_increment(frame, whole)
-    monkeypatch.setattr(livenet, "_TILE_PX", 64)
+    net.portion.side_px = 64
     net.add_increment(frame, tiled)
     assert torch.allclose(whole, tiled, atol=1e-4)
 
@@ -162,3 +161,28 @@ def test_the_windowed_likelihood_is_that_of_all_pixels() -> None:
 def test_frames_without_emitters_have_a_loss_too() -> None:
     truth = some_truth().select(torch.tensor([], dtype=torch.long))
     assert network().loss(frames(2, 16, 16), truth).isfinite()
+
+
+def test_a_network_with_context_begins_as_the_one_that_it_starts_from() -> None:
+    alone, stacks = network(), torch.stack([frames(2, 16, 20) * share for share in (0.3, 1.0, 0.8)], 1)
+    wide = LiveNet(width=8, context=1)
+    wide.start_from(alone.state_dict())
+    expected = alone(stacks[:, 1])
+    assert torch.equal(wide(stacks).logit, expected.logit)
+    # One that sees each frame alone takes the middle one of a stack.
+    assert torch.equal(alone(stacks).logit, expected.logit)
+    # What is without effect can be learnt all the same.
+    wide(stacks).logit.sum().backward()
+    assert wide.enter[0].weight.grad[:, [0, 1, 4, 5]].abs().min() > 0  # type: ignore[index, union-attr]
+    assert wide.maps(torch.zeros(1, *wide.input_shape(16, 20))).shape == (1, 7, 16, 20)
+
+
+def test_a_neighbour_that_is_absent_is_zero_once_scaled() -> None:
+    wide, middle = LiveNet(width=8, context=1), frames(2, 64, 40)
+    alone = wide.scaled(middle)
+    assert alone.shape == (2, 6, 64, 40)
+    assert torch.equal(alone[:, 2:4], livenet_input(middle))
+    assert not alone[:, [0, 1, 4, 5]].any()
+    given = wide.scaled(torch.stack((torch.zeros_like(middle), middle, middle.flip(0)), 1))
+    assert torch.equal(given[:, :4], alone[:, :4])
+    assert torch.equal(given[:, 4:], livenet_input(middle.flip(0)))

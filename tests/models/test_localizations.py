@@ -9,7 +9,6 @@ import torch
 from stormlive_models.checkpoint import load_model
 from stormlive_models.evaluate import match
 from stormlive_models.localize import Localizations, add_and_localize, localizations
-from stormlive_models.networks import livenet
 from stormlive_models.networks.livenet import Detections, LiveNet
 from stormlive_models.training.data import sample_batch
 from stormlive_models.training.recipe import DataSettings
@@ -98,7 +97,7 @@ def test_tiles_of_a_large_frame_neither_lose_nor_double_a_localization(
 ) -> None:
     photons, _ = frames(2, 2.0, side=132)
     whole = add_and_localize(network, photons, torch.zeros(1056, 1056), 100.0)
-    monkeypatch.setattr(livenet, "_TILE_PX", 64)
+    monkeypatch.setattr(network.portion, "side_px", 64)
     canvas = torch.zeros(1056, 1056)
     tiled = add_and_localize(network, photons, canvas, 100.0)
     assert len(whole) > 500

@@ -4,6 +4,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from stormlive_models.checkpoint import ModelCard, load_model, read_card, save_model
@@ -14,12 +15,18 @@ from stormlive_models.training.history import Progress
 from stormlive_models.training.original import train_original, validation_loss
 from stormlive_models.training.patches import Patches, cut_patches
 from stormlive_models.training.recipe import EpochSettings, Recipe, TrainingSettings, read_recipe
+from stormlive_models.training.state import read_standing, state_path
 from stormlive_sim.emitters import Emitters
 from stormlive_sim.errors import InputError
 from stormlive_sim.psf import render_gaussians
 
 CPU = torch.device("cpu")
 RECIPE = Path(read_recipe.__code__.co_filename).parent / "recipes" / "deepstorm2018.toml"
+
+
+@pytest.fixture(autouse=True)
+def _no_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(original, "write_report", lambda *_: None)
 
 
 def tiny(epochs: dict[str, object] | None = None, training: dict[str, object] | None = None) -> Recipe:
@@ -210,7 +217,7 @@ def test_what_cannot_be_trained_is_refused_in_one_line(tmp_path: Path) -> None:
         metrics={},
     )
     save_model(other, LiveNet(width=8), card)
-    with pytest.raises(InputError, match="the model other to start from livenet"):
+    with pytest.raises(InputError, match="the model other to start from architecture livenet"):
         train_original(tiny(), path, CPU, start_from=other)
     with pytest.raises(InputError, match="got deepstorm without"):
         train_original(msgspec.structs.replace(tiny(), epochs=None), path, CPU)
@@ -269,3 +276,70 @@ def test_a_validation_that_is_not_finite_ends_it(tmp_path: Path, monkeypatch: py
     with pytest.raises(InputError, match="finite validation loss, got nan"):
         train_original(tiny(), path, CPU)
     assert not path.exists()
+
+
+class PowerCutError(Exception):
+    """Ends a training where nobody expected it."""
+
+
+@pytest.mark.parametrize("where", ["in an epoch", "before a validation", "after an epoch"])
+def test_a_resumed_training_ends_with_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    # The rate falls twice on the way, which must not be forgotten either.
+    recipe = tiny({"patience": 1}, {"save_minutes": 1e-9})
+    losses, script = list[float](), [1.0, 2.0, 3.0]
+    monkeypatch.setattr(original, "validation_loss", Script(script))
+    with caplog.at_level(logging.INFO, logger=original.__name__):
+        whole = train_original(recipe, tmp_path / "whole.safetensors", CPU, lambda p: losses.append(p.loss))
+    logged = [record.getMessage() for record in caplog.records]
+    assert len(losses) == 9
+
+    path = tmp_path / "cut.safetensors"
+    cut_at, made = {"in an epoch": (6, 5), "before a validation": (9, 6), "after an epoch": (7, 6)}[where]
+
+    def kill(progress: Progress) -> None:
+        if progress.step == cut_at:
+            raise PowerCutError
+
+    def fail(*_: object, **__: object) -> float:
+        if len(script) == 2:
+            raise PowerCutError
+        return script.pop(0)
+
+    monkeypatch.setattr(original, "validation_loss", fail if where == "before a validation" else Script(script))
+    with pytest.raises(PowerCutError):
+        train_original(recipe, path, CPU, kill)
+    assert read_standing(state_path(path)).step == made
+    with pytest.raises(InputError, match=rf"cut\.state is an unfinished training .*step {made}; add --resume"):
+        train_original(recipe, path, CPU)
+    done = len(read_standing(state_path(path)).epochs)
+    monkeypatch.setattr(original, "validation_loss", Script([1.0, 2.0, 3.0][done:]))
+    again: list[float] = []
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger=original.__name__):
+        card = train_original(recipe, path, CPU, lambda p: again.append(p.loss), resume=True)
+    assert again == losses[made:]
+    assert [record.getMessage() for record in caplog.records][1:] == logged[done:]
+    expected, got = load_file(tmp_path / "whole.safetensors"), load_file(path)
+    assert expected.keys() == got.keys()
+    assert all(torch.equal(weights, got[name]) for name, weights in expected.items())
+    for key in ("steps", "epochs", "validation_loss", "ended"):
+        assert card.trained[key] == whole.trained[key]
+    assert card.trained["ended"] == "all epochs made"
+    assert not state_path(path).exists()
+
+
+def test_another_training_in_epochs_cannot_go_on_from_it(tmp_path: Path) -> None:
+    path = tmp_path / "cut.safetensors"
+
+    def interrupt(progress: Progress) -> None:
+        if progress.step == 4:
+            raise KeyboardInterrupt
+
+    # Ctrl-C leaves a training that can go on.
+    assert train_original(tiny(), path, CPU, interrupt).trained["ended"] == "by hand"
+    with pytest.raises(InputError, match=r"another recipe \(epochs\.count was 3, now 4\)"):
+        train_original(tiny({"count": 4}), path, CPU, resume=True)
+    with pytest.raises(InputError, match="nothing to resume"):
+        train_original(tiny(), tmp_path / "other.safetensors", CPU, resume=True)

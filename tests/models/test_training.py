@@ -2,19 +2,22 @@ import errno
 import math
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
 from stormlive_models.checkpoint import ModelCard, file_sha256, load_model, read_card, save_model
 from stormlive_models.networks.livenet import LiveNet
-from stormlive_models.training import validation
+from stormlive_models.training import data, loop, validation
 from stormlive_models.training.data import sample_batch
 from stormlive_models.training.history import Progress
+from stormlive_models.training.kinetics import crowding, draw_overlaps
 from stormlive_models.training.loop import train
 from stormlive_models.training.recipe import DataSettings, read_recipe
 from stormlive_models.training.validation import validation_settings
 from stormlive_models.zoo import find_model
 from stormlive_sim.errors import InputError
+from stormlive_sim.pixel_maps import PixelMaps, PixelVariation, draw_pixel_maps
 
 RECIPES = Path(read_recipe.__code__.co_filename).parent / "recipes"
 TINY = """
@@ -39,6 +42,18 @@ def recipe_file(folder: Path, text: str) -> Path:
     path = folder / "recipe.toml"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def livenet_card(width: int) -> ModelCard:
+    return ModelCard(
+        name="x",
+        architecture="livenet",
+        arguments={"pixel_size_nm": 100.0, "upsampling": 8, "width": width},
+        normalisation="",
+        training={},
+        trained={},
+        metrics={},
+    )
 
 
 def test_batches_hold_what_the_recipe_says() -> None:
@@ -86,6 +101,75 @@ def test_batches_are_registered_to_their_truth() -> None:
     assert (scatter < 0.03).all()
 
 
+def test_a_frame_comes_between_its_neighbours() -> None:
+    settings = msgspec.structs.replace(
+        validation_settings(DataSettings(on_frames=(1, 1)), 0.3), photons=(3000.0, 3000.0), absent_share=0.2
+    )
+    stacks, truth = sample_batch(settings, 150, torch.Generator().manual_seed(0))
+    assert stacks.shape == (150, 3, 64, 64)
+    # Emitters of the middle frame, as many as without neighbours, all on for the whole of it.
+    assert len(truth) / (150 * 6.4**2) == pytest.approx(0.3, rel=0.07)
+    assert torch.allclose(truth.photons, torch.tensor(3000.0))
+    absent = ~stacks.any(-1).any(-1)
+    assert absent.float().mean(0).tolist() == pytest.approx([0.2, 0, 0.2], abs=0.06)
+    # Of those that are on for one frame on average, whose ends are rounded up, half are there in the next one as well.
+    column, row = (truth.x_nm / 100).long(), (truth.y_nm / 100).long()
+    inner = (column > 3) & (column < 60) & (row > 3) & (row < 60)
+    for neighbour, share in ((0, 0.5), (1, 1.0), (2, 0.5)):
+        there = inner & ~absent[truth.frame, neighbour]
+        light = stacks[truth.frame, neighbour, row, column][there]
+        assert (light > 100).float().mean().item() == pytest.approx(share, abs=0.07)
+
+
+def test_emitters_switch_at_any_time_and_for_as_long_as_they_are_on() -> None:
+    for on in (0.5, 3.0):
+        overlaps = draw_overlaps(torch.full((40_000,), on), torch.Generator().manual_seed(1))
+        assert ((overlaps >= 0) & (overlaps <= 1)).all()
+        assert overlaps.any(0).all()
+        # A stationary process: λ (1 + on) emitters are seen in a frame, of λ (3 + on) in all, for λ on frames together.
+        seen, light = (overlaps > 0).double().mean(1), overlaps.double().mean(1)
+        assert seen.tolist() == pytest.approx([(1 + on) / (3 + on)] * 3, rel=0.02)
+        assert light.tolist() == pytest.approx([on / (3 + on)] * 3, rel=0.02)
+        assert crowding(torch.tensor(on)).item() == pytest.approx(1 / seen[1].item(), rel=0.02)
+
+
+def test_the_frames_of_cards_and_benchmarks_stay_what_they_are() -> None:
+    photons, truth = sample_batch(validation_settings(DataSettings(), 3.0), 4, torch.Generator().manual_seed(7))
+    assert len(truth) == 478
+    assert photons.sum(dtype=torch.float64).item() == pytest.approx(646_202, abs=100)
+    pixels = [10.0, 10.0, 9.0, 14.0, 11.5, 13.0, 13.0, 9.5, 11.0, 9.0]
+    assert photons[2, 17, 30:40].tolist() == pytest.approx(pixels, abs=0.6)
+
+
+def test_pixels_differ_as_those_of_the_simulator_and_stay_so_in_all_frames_of_a_camera(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[PixelMaps] = []
+
+    def draw(variation: PixelVariation, shape: tuple[int, ...], generator: torch.Generator) -> PixelMaps:
+        drawn.append(draw_pixel_maps(variation, shape, generator))
+        return drawn[-1]
+
+    monkeypatch.setattr(data, "draw_pixel_maps", draw)
+    every = DataSettings(
+        empty_share=1, emccd_share=0, pixel_map_share=1, background_photons=(50, 50), background_structure=0
+    )
+    some = msgspec.structs.replace(every, emccd_share=0.5, pixel_map_share=0.5)
+    every = msgspec.structs.replace(every, on_frames=(1, 1), absent_share=0)
+    stacks, _ = sample_batch(every, 32, torch.Generator().manual_seed(2))
+    sample_batch(some, 400, torch.Generator().manual_seed(2))
+    maps, few = drawn
+    assert maps.gain.shape == (32, 1, 32, 32)
+    hot = (maps.dark_e_per_ms > 0.1).expand_as(stacks)
+    assert 8 < hot[:, 0].sum() < 30
+    assert (stacks[hot] > 100).all()
+    assert (stacks > 110).sum() <= hot.sum() + 30
+    expected = 50 * maps.gain + 0.5 * maps.offset_adu
+    both = torch.stack((stacks.mean(1), expected[:, 0]))[:, ~hot[:, 0]]
+    assert torch.corrcoef(both)[0, 1] > 0.2
+    assert len(few.gain) / 400 == pytest.approx(0.25, abs=0.07)
+
+
 def test_the_conditions_of_a_card_leave_nothing_to_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     data = DataSettings(pixel_size_nm=160)
     monkeypatch.setattr(validation, "DataSettings", lambda **given: given)
@@ -119,6 +203,10 @@ def test_the_shipped_recipes_are_valid() -> None:
             "[data]\npixel_size_nm = 160\n[model]\npixel_sizes_nm = [85, 120]\n",
             "model.pixel_sizes_nm must contain data.pixel_size_nm, which is 160, got [85.0, 120.0]",
         ),
+        ("[model]\ncontext = 1\n", "model.context needs frames with neighbours: give data.on_frames"),
+        ("[model]\ncontext = 2\n", "context"),
+        ("[data]\non_frames = [0, 2]\n", "data.on_frames must be [low, high] with 0 < low"),
+        ("[model]\narchitecture = 'deepstorm'\n[data]\non_frames = [1, 2]\n", "is for the architecture livenet"),
         ("[data\n", "no valid TOML"),
         ("[model]\narchitecture = 'unet'\n", "unet"),
     ],
@@ -147,6 +235,26 @@ def test_training_learns_and_leaves_weights_that_load(tmp_path: Path) -> None:
     assert len(file_sha256(path)) == 64
 
 
+def test_a_network_with_context_starts_from_one_without_and_is_judged_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validation, "_CARD_DENSITIES", (1.0,))
+    monkeypatch.setattr(validation, "_CARD_FRAMES", 2)
+    monkeypatch.setattr(loop, "write_report", lambda *_: None)
+    alone, wide = tmp_path / "alone.safetensors", tmp_path / "wide.safetensors"
+    save_model(alone, LiveNet(width=16), livenet_card(16))
+    text = TINY.format(architecture="livenet", steps=2).replace("[data]", "context = 1\n[data]\non_frames = [1, 3]")
+    card = train(read_recipe(recipe_file(tmp_path, text)), wide, torch.device("cpu"), start_from=alone)
+    network, loaded = load_model(wide, torch.device("cpu"))
+    assert isinstance(network, LiveNet)
+    assert (network.context, loaded.context, read_card(alone).context) == (1, 1, 0)
+    assert network.enter[0].weight[:, :2].any()  # type: ignore[index]
+    own, beside = (name for name in card.metrics if name.endswith("tolerance 100 nm"))
+    assert "emitters on for 2 frames on average" in own
+    assert "each seen alone, by the model that it was started from" in beside
+    assert "0 for one that is absent" in card.normalisation
+
+
 def test_the_original_network_trains_in_the_same_loop(tmp_path: Path) -> None:
     text = TINY.format(architecture="deepstorm", steps=3).replace("batch = 4", "batch = 2")
     path = tmp_path / "original.safetensors"
@@ -163,16 +271,7 @@ def test_files_that_are_no_model_are_refused_in_one_line(tmp_path: Path) -> None
     pickle = tmp_path / "pickle.safetensors"
     torch.save({"a": torch.zeros(1)}, pickle)
     strange = tmp_path / "strange.safetensors"
-    card = ModelCard(
-        name="x",
-        architecture="livenet",
-        arguments={"pixel_size_nm": 100.0, "upsampling": 8, "width": 16},
-        normalisation="",
-        training={},
-        trained={},
-        metrics={},
-    )
-    save_model(strange, LiveNet(width=8), card)
+    save_model(strange, LiveNet(width=8), livenet_card(16))
     for path in (garbage, pickle, tmp_path / "missing.safetensors"):
         with pytest.raises(InputError, match=path.name):
             read_card(path)

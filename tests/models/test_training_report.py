@@ -47,7 +47,7 @@ class Page(HTMLParser):
 @pytest.mark.parametrize(
     ("model", "pictures"),
     [
-        (ModelSettings(width=4), {"loss and validation", "example frames", "calibration"}),
+        (ModelSettings(width=4, context=1), {"loss and validation", "example frames", "calibration"}),
         (ModelSettings(architecture="deepstorm", upsampling=2), {"loss and validation", "example frames"}),
     ],
     ids=lambda value: value.architecture if isinstance(value, ModelSettings) else "",
@@ -58,7 +58,7 @@ def test_the_report_is_one_file_with_everything_inside(
     recipe = Recipe(
         name="<tiny> & mine",
         model=model,
-        data=DataSettings(patch_px=16, density_per_um2=(1.0, 2.0)),
+        data=DataSettings(patch_px=16, density_per_um2=(1.0, 2.0), on_frames=(1.0, 2.0) if model.context else None),
         training=TrainingSettings(steps=3, batch=2, validate_every=2, bf16=False),
     )
     output = tmp_path / "tiny.safetensors"

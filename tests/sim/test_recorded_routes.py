@@ -12,7 +12,7 @@ from stormlive_sim.errors import InputError
 from stormlive_sim.growing import FollowedRecording
 from stormlive_sim.growing_tiff import GrowingTiff
 from stormlive_sim.recording import Recording
-from stormlive_sim.routes import name_of, route_of
+from stormlive_sim.routes import MOST_OWN_ROUTES, name_of, route_of
 
 SHAPE = (20, 24)
 # T, Z, C, Y, X: the order in which ImageJ has them.
@@ -169,6 +169,17 @@ def test_a_dataset_is_several_movies_each_in_order_of_time(tmp_path: Path) -> No
     assert_same(dealt_out(next(path.glob("*.tif"))), wanted)
     with pytest.raises(InputError, match="time as its only axis"):
         Recording.open(path)
+
+
+def test_an_axis_of_the_users_own_separates_and_one_that_counts_frames_is_named(tmp_path: Path) -> None:
+    places = [{"time": t, "laser": laser} for t in range(4) for laser in ("405", "640")]
+    path = ndtiff(tmp_path / "a", [(axes, STACK[axes["time"], 0, int(axes["laser"] == "640")]) for axes in places])
+    assert_same(dealt_out(path), {"laser-405": STACK[:, 0, 0], "laser-640": STACK[:, 0, 1]})
+    path = ndtiff(tmp_path / "b", [({"round": i}, STACK[0, 0, 0]) for i in range(MOST_OWN_ROUTES + 1)])
+    with pytest.raises(InputError, match="differ on the axis 'round', got 65"):
+        Recording.open_each(path)
+    with Recording.open(path) as movie:  # who says that it is one movie is believed
+        assert len(movie) == MOST_OWN_ROUTES + 1
 
 
 def test_two_axes_that_accumulate_are_read_as_they_were_written(tmp_path: Path) -> None:

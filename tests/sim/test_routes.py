@@ -27,11 +27,13 @@ ANY_AXES = st.dictionaries(
         ({"position": "Färbung.1", "view": 0, "camera": "B"}, "camera-B_view-0_position-Färbung.1"),
         ({"position": "a/../../b\\c:d"}, "position-a_.._.._b_c_d"),
         ({"z": "\ud800\n"}, "z-_"),
-        ({"time": 3, "img": 4, "l": "405"}, "unnamed"),
+        ({"time": 3, "img": 4, "Frame_Number": 2, "timepoints": 1, "n": 5}, "unnamed"),
+        ({"time": 3, "Laser": "405", "z": 1}, "z-1_laser-405"),
+        ({"time": 3, "angle": 30, "image_type": "phase"}, "angle-30_image_type-phase"),
         ({}, "unnamed"),
     ],
 )
-def test_channel_position_and_z_separate_whatever_a_program_calls_them(axes: dict, name: str) -> None:
+def test_all_that_does_not_count_frames_separates_whatever_a_program_calls_it(axes: dict, name: str) -> None:
     assert name_of(route_of(axes)) == name
 
 
@@ -40,6 +42,7 @@ def test_the_order_of_the_axes_and_the_type_of_a_number_do_not_matter() -> None:
     assert route_of({"z": 1, "channel": "A"}) != route_of({"z": 2, "channel": "A"})
     assert route_of({"channel": "a"}) != route_of({"channel": "A"})
     assert route_of({"p": 1}) != route_of({"c": 1})
+    assert route_of({"b": 1, "a": 2}) == route_of({"a": 2, "b": 1})
 
 
 @given(st.lists(ANY_AXES, max_size=12))

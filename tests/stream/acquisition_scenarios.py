@@ -1,4 +1,4 @@
-"""Acquisitions on the real core, run as a script: ``acquisition_scenarios.py NAME FOLDER`` prints JSON."""
+"""Acquisitions on the real core, for `Scenarios` or alone: ``acquisition_scenarios.py NAME FOLDER`` prints JSON."""
 
 import json
 import signal
@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from scenarios import serve
 from stormlive.acquire import engine_run
 from stormlive.acquire import process as process_module
 from stormlive.acquire.acquisition import AcquisitionProgress, AcquisitionSettings, HookSettings
 from stormlive.acquire.core import open_core
+from stormlive.acquire.hook import StreamHook
 from stormlive.acquire.micromanager import acquire
 from stormlive.acquire.process import AcquisitionProcess
-from stormlive.wire.messages import Calibration
+from stormlive.wire.calibration import Calibration
 from stormlive_sim.camera import MovieCamera
 from stormlive_sim.errors import InputError
 from stormlive_sim.recording import Recording, write_movie
@@ -244,12 +246,15 @@ def full_disk(folder: Path) -> dict:
 
     NDTiffDataset.put_image = put_some
     answer = {}
-    for name, options in (
-        ("hooked", {"make_hook": lambda dataset: lambda image, metadata: None}),
-        ("plain", {}),
-    ):
-        count = 0
-        answer[name] = failure(settings(folder / name, n_frames=1000), **options)
+    try:
+        for name, options in (
+            ("hooked", {"make_hook": lambda dataset: lambda image, metadata: None}),
+            ("plain", {}),
+        ):
+            count = 0
+            answer[name] = failure(settings(folder / name, n_frames=1000), **options)
+    finally:
+        NDTiffDataset.put_image = put_image
     return answer
 
 
@@ -314,7 +319,7 @@ def process(folder: Path) -> dict:
         ("hanging", sleeping_camera),
     ):
         if name == "hanging":
-            process_module._PATIENCE_S["starting"] = 4.0
+            process_module._PATIENCE_S["starting"] = 2.0
         process = AcquisitionProcess(settings(folder / name, camera=camera))
         report = process.run()
         answer[name] = {
@@ -344,6 +349,36 @@ def process_with_hook(folder: Path, address: str) -> dict:
     }
 
 
+class SpotCamera(PatternCamera):
+    """A spot elsewhere in each frame."""
+
+    def __init__(self) -> None:
+        super().__init__((24, 32))
+
+    def render(
+        self, frame: int, x: int, y: int, w: int, h: int, binning: int, exposure_ms: float, out: NDArray
+    ) -> None:
+        rows, columns = np.indices(self.shape)
+        at_row, at_column = 6 + frame * 7 % 13, 6 + frame * 11 % 19
+        out[...] = 105 + 2000 * np.exp(-((rows - at_row) ** 2 + (columns - at_column) ** 2) / 3)
+
+
+def channels_and_z(folder: Path, address: str) -> dict:
+    """Go through channels and z as a user's script does, with the hook as its ``image_process_fn``."""
+    from pycromanager import Acquisition, multi_d_acquisition_events
+
+    events = multi_d_acquisition_events(
+        num_time_points=6, channel_group="Channel", channels=["Cy5", "DAPI"], z_start=0, z_end=1, z_step=1, order="tcz"
+    )
+    with open_core(settings(folder, n_frames=len(events), exposure_ms=1, camera=SpotCamera)):
+        hook = StreamHook(address, calibration=CALIBRATION, name="cell", outbox_mb=4)
+        with Acquisition(directory=str(folder), name="raw", image_process_fn=hook, show_display=False) as acquisition:
+            raw = acquisition.get_dataset().path
+            acquisition.acquire(events)
+        report = hook.close()
+    return {"offered": report.offered, "complete": report.complete, "folder": report.folder, "raw": raw}
+
+
 def process_interrupted(folder: Path) -> dict:
     """Tell when frames come, for the test to press Ctrl-C; end in order."""
     # A shell that starts its jobs in the background gives them a SIGINT that is ignored.
@@ -365,10 +400,7 @@ def process_interrupted(folder: Path) -> dict:
 
 
 if __name__ == "__main__":
-    scenario, target, *rest = sys.argv[1:]
-    outcome = globals()[scenario](Path(target), *rest)
-    print(json.dumps(outcome, default=str), flush=True)
-    if isinstance(outcome, dict) and outcome.get("stuck"):
-        import os
-
-        os._exit(0)
+    if len(sys.argv) == 1:
+        serve(globals())
+    else:
+        print(json.dumps(globals()[sys.argv[1]](Path(sys.argv[2]))), flush=True)

@@ -1,11 +1,13 @@
 """Fixtures that most tests of the whole path take; a file whose server has other limits has its own."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from fake_engine import FakeEngine
 from served import Closed
+from server_process import Servers
 from stormlive.acquire import connection, sender
 from stormlive.server.loop import Server
 
@@ -15,6 +17,13 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let hooks look for a server again soon."""
     monkeypatch.setattr(connection, "CONNECT_S", 0.5)
     monkeypatch.setattr(sender, "LONGEST_PAUSE_S", 0.3)
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[Servers]:
+    servers = Servers(tmp_path / "runs")
+    yield servers
+    servers.close()
 
 
 @pytest.fixture

@@ -1,12 +1,13 @@
-"""A numpy engine for tests, and a server with it as a script: prints its address, ends when stdin closes."""
+"""A numpy engine for tests, and a server with it for processes of their own."""
 
+import contextlib
 import json
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from stormlive.server.loop import Server
 from stormlive.server.protocols import Canvas, Finish, FinishedRun
 from stormlive.server.runs import Runs
 from stormlive.server.shelf import Shelf
-from stormlive.wire.messages import Calibration
+from stormlive.wire.calibration import Calibration
+from stormlive.wire.fields import Region
 from stormlive_sim.errors import InputError
 
 UPSAMPLING = 2
@@ -44,13 +46,18 @@ class FakeReconstruction:
         self.newest = np.zeros(shape, np.float32)
         self.n = 0
 
-    def add(self, frames: NDArray) -> None:
+    def add(self, frames: NDArray, sink: object = None, *, region: Region | None = None) -> None:
         self.engine.gate.wait()
         time.sleep(self.engine.frame_s * len(frames))
         if self.engine.broken:
             raise RuntimeError("CUDA out of memory")
         self.engine.batches.append(len(frames))
-        self.canvas += direct_canvas(frames)
+        part = (slice(None), slice(None))
+        if region is not None:
+            x, y, width, height = region
+            part = (slice(y, y + height), slice(x, x + width))
+        fine = tuple(slice(*(edge and edge * UPSAMPLING for edge in (side.start, side.stop))) for side in part)
+        self.canvas[fine] += direct_canvas(frames[:, *part])
         photons = ((frames - np.float32(CALIBRATION.baseline_adu)) * CALIBRATION.photons_per_adu).astype(np.float32)
         self.photons += photons.sum(0)
         self.newest = photons[-1]
@@ -157,19 +164,17 @@ POINTS: dict[str, Callable[[], None]] = {
 }
 
 
-def main() -> None:
-    bind, frame_s = sys.argv[1], float(sys.argv[2])
-    engine, options = FakeEngine(frame_s), dict[str, Any]()
-    finish: Any = lambda run, canvas: "folder"  # noqa: E731
-    if len(sys.argv) > 3:
-        out, checkpoint_s, point = Path(sys.argv[3]), float(sys.argv[4]), sys.argv[5]
+def serve(told: Connection, bind: str, frame_s: float, out: Path | None, checkpoint_s: float, point: str) -> None:
+    """Tell the address and serve until the other end of `told` is closed, or to be killed at one of the `POINTS`.
+
+    The runs' files and checkpoints lie in `out`; without it there are none.
+    """
+    options: dict[str, Any] = {"finish": lambda run, canvas: "folder"}
+    if out is not None:
         shelf = Shelf(out, folder_per_run=True)
-        finish, options = finish_in(shelf), {"shelf": shelf, "checkpoint_s": checkpoint_s, "max_batch": 8}
+        options = {"finish": finish_in(shelf), "shelf": shelf, "checkpoint_s": checkpoint_s, "max_batch": 8}
         POINTS[point]()
-    with Server(engine, finish=finish, bind=bind, heartbeat_s=0.2, grace_s=5, **options) as server:
-        print(server.address, flush=True)
-        sys.stdin.read()
-
-
-if __name__ == "__main__":
-    main()
+    with Server(FakeEngine(frame_s), bind=bind, heartbeat_s=0.2, grace_s=5, **options) as server:
+        told.send(server.address)
+        with contextlib.suppress(EOFError):
+            told.recv()

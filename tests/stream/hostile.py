@@ -15,7 +15,8 @@ import numpy as np
 
 import fake_engine as fake
 import strict
-from stormlive.acquire.hook import HookReport, StreamHook
+from stormlive.acquire.hook import StreamHook
+from stormlive.acquire.report import HookReport
 from stormlive.server.loop import Server
 from stormlive.server.protocols import Canvas, FinishedRun
 from stormlive.wire.codec import encode

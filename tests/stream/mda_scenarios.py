@@ -1,7 +1,5 @@
-"""Acquisitions of pymmcore-plus, run as a script: ``mda_scenarios.py NAME FOLDER ADDRESS N`` prints JSON."""
+"""Acquisitions of pymmcore-plus, a script for `Scenarios`."""
 
-import json
-import sys
 from pathlib import Path
 
 import mm_test_adapters
@@ -10,9 +8,10 @@ import useq
 from numpy.typing import NDArray
 from pymmcore_plus import CMMCorePlus
 
+from scenarios import serve
 from stormlive.acquire.hook import StreamHook
 from stormlive.acquire.mda import frame_ready
-from stormlive.wire.messages import Calibration
+from stormlive.wire.calibration import Calibration
 from stormlive_sim.camera import MovieCamera
 from stormlive_sim.recording import Recording, write_movie
 
@@ -128,5 +127,4 @@ def broken_camera(folder: Path, address: str) -> dict:
 
 
 if __name__ == "__main__":
-    name, target, *rest = sys.argv[1:]
-    print(json.dumps(globals()[name](Path(target), *rest), default=str), flush=True)
+    serve(globals())

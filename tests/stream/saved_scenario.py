@@ -11,7 +11,7 @@ from stormlive.acquire.acquisition import AcquisitionSettings
 from stormlive.acquire.core import open_core
 from stormlive.acquire.hook import StreamHook
 from stormlive.acquire.saved import image_saved
-from stormlive.wire.messages import Calibration
+from stormlive.wire.calibration import Calibration
 
 CALIBRATION = Calibration(pixel_size_nm=100, baseline_adu=100, photons_per_adu=0.5, exposure_ms=10)
 SHAPE = (24, 32)

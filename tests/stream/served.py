@@ -11,7 +11,8 @@ import numpy as np
 from ndstorage import NDTiffDataset
 
 import fake_engine as fake
-from stormlive.acquire.hook import HookReport, StreamHook
+from stormlive.acquire.hook import StreamHook
+from stormlive.acquire.report import HookReport
 from stormlive.ranges import Ranges
 from stormlive.server.protocols import Canvas, FinishedRun
 
@@ -56,14 +57,9 @@ class Dataset:
 
 
 def start_script(script: str | Path, *arguments: object) -> subprocess.Popen[str]:
-    """Start a script that finds all that this process finds; it may be told to end by its stdin."""
-    argv = ["x", *map(str, arguments)]
-    code = f"import sys, runpy; sys.path[:0] = {sys.path!r}; sys.argv = {argv!r}; "
+    """Start a script; it may be told to end by its stdin."""
     return subprocess.Popen(
-        [sys.executable, "-c", code + f"runpy.run_path({str(script)!r}, run_name='__main__')"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+        [sys.executable, str(script), *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
 
 

@@ -14,19 +14,9 @@ from stormlive.server.loop import Server
 from stormlive.wire.codec import encode, unpack
 from stormlive.wire.curve import ClientKeys
 from stormlive.wire.flow import LEAST_COST
-from stormlive.wire.messages import (
-    PROTOCOL,
-    Error,
-    FrameHeader,
-    Hello,
-    Message,
-    Start,
-    Status,
-    View,
-    Viewed,
-    Welcome,
-)
+from stormlive.wire.messages import PROTOCOL, Error, FrameHeader, Hello, Message, Start, Welcome
 from stormlive.wire.transport import connect_dealer, connect_subscriber, receive, send
+from stormlive.wire.viewing import Status, View, Viewed
 
 SHAPE = (12, 18)
 NBYTES = 12 * 18 * 2

@@ -16,8 +16,8 @@ from stormlive.server.loop import Server
 from stormlive.wire.client import LiveClient
 from stormlive.wire.codec import encode
 from stormlive.wire.curve import ClientKeys, KeyPair, ServerKeys
-from stormlive.wire.messages import View
 from stormlive.wire.transport import connect_dealer, send
+from stormlive.wire.viewing import View
 from stormlive_sim.errors import InputError
 
 

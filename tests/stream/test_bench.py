@@ -6,10 +6,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from stormlive.cli import bench
+from stormlive.cli import bench, engine_times
+from stormlive.cli.advice import keeps_up
 from stormlive.cli.app import run
+from stormlive.cli.engine_times import EngineTimes
+from stormlive_models import peak
 from stormlive_models.networks.livenet import LiveNet
 from stormlive_models.peak import network_macs
+from stormlive_sim.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def _few_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked here is whether there are figures, not whether they are good."""
+    monkeypatch.setattr(peak, "_ROUNDS", 1)
+    monkeypatch.setattr(engine_times, "_BATCH", 2)
 
 
 def test_the_parts_of_a_frame_make_up_its_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,7 +43,7 @@ def test_the_parts_of_a_frame_make_up_its_time(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_cel0_has_no_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "_BATCH", 1)
+    monkeypatch.setattr(engine_times, "_BATCH", 1)
     path = tmp_path / "bench.json"
     assert (
         run(["bench", "--model", "cel0", "--device", "cpu", "--sides", "16", "--seconds", "0.05", "--json", str(path)])
@@ -41,6 +52,45 @@ def test_cel0_has_no_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (row,) = json.loads(path.read_text())["rows"]
     assert row["network_ms"] is None
     assert row["frames_per_s"] > 0
+
+
+def test_what_is_too_large_or_takes_too_long_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "_MOST_S", 0.0)
+    measured: list[int] = []
+
+    def measure(engine: object, side: int, seconds: float, peak: float) -> EngineTimes:
+        measured.append(side)
+        if side == 48:
+            raise InputError("there is not enough memory")
+        return times(side, 1e-3)
+
+    monkeypatch.setattr(engine_times, "measure", measure)
+    arguments = ["--model", "small", "--device", "cpu:torch", "--seconds", "0.05"]
+    assert run(["bench", *arguments, "--sides", "32,48,64,4096"]) == 0
+    assert measured == [32, 48, 64]
+    out = " ".join(capsys.readouterr().out.split())
+    assert "48² was left out: there is not enough memory." in out
+    assert "4096² was left out: it would take" in out
+    assert "64²" in out
+    assert run(["bench", *arguments, "--sides", "48"]) == 1
+
+
+@pytest.mark.parametrize("fps", [1.0, 30.0, 100.0, 1000.0])
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_the_region_that_is_advised_keeps_up(fps: float, share: float) -> None:
+    rows = [times(side, 1e-6 * side**2) for side in (64, 128, 256)]
+    side = bench._largest(rows, fps, share)
+    assert keeps_up(share / (1e-6 * side**2), fps)
+    assert not keeps_up(share / (1e-6 * (side + 8) ** 2), fps)
+
+
+def times(side: int, seconds: float) -> EngineTimes:
+    """Return times of a machine that takes so long for a frame."""
+    parts = dict.fromkeys(("scaling_ms", "network_ms", "rendering_ms", "rest_ms"), 250 * seconds)
+    latency = {"latency_p50_ms": 1000 * seconds, "latency_p99_ms": 1000 * seconds}
+    return EngineTimes(side=side, frames_per_s=1 / seconds, **latency, **parts, peak_share=0.5)
 
 
 @pytest.mark.parametrize("sides", ["", "a", "8", "64,100000"])

@@ -2,11 +2,8 @@
 
 import itertools
 import json
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +15,7 @@ from ndstorage import NDTiffDataset
 
 import fake_engine as fake
 from served import Closed, assert_every_frame_once, make_hook, movie, soon
-from stormlive.acquire import connection, sender
+from server_process import Servers
 from stormlive.acquire.hook import StreamHook
 from stormlive.acquire.mda import frame_ready
 from stormlive.acquire.saved import image_saved
@@ -26,15 +23,16 @@ from stormlive.cli.app import run as run_command
 from stormlive.output.manifest import read_record
 from stormlive.output.ome_tiff import read_image
 from stormlive.output.tables import LOCALIZATION
-from stormlive.server import engine as engine_module
 from stormlive.server import run as run_module
 from stormlive.server.engine import Engine
 from stormlive.server.finish import RunWriter
 from stormlive.server.loop import Server
+from stormlive.server.reconstruction import Reconstruction
 from stormlive.viewer.remote import RemoteView
 from stormlive.viewer.view import EVERYTHING
 from stormlive.wire.client import LiveClient
-from stormlive.wire.messages import MAX_CANVASES, Start
+from stormlive.wire.messages import Start
+from stormlive.wire.viewing import MAX_CANVASES
 from stormlive_sim.routes import name_of, route_of
 
 PLACES = [
@@ -81,6 +79,23 @@ def test_each_canvas_is_the_sum_of_its_own_frames(server: Server, closed: Closed
     assert sum(server.engine.batches) == 60
 
 
+def test_channels_that_alternate_come_to_the_engine_together(engine: fake.FakeEngine, closed: Closed) -> None:
+    axes = interleaved(24, [*SMALL, {"channel": "D"}])
+    frames = movie(len(axes))
+    with Server(engine, finish=closed, bind="tcp://127.0.0.1:*", max_batch=8) as server:
+        engine.gate.clear()
+        hook = make_hook(server.address)
+        offer(hook, frames, axes)
+        with LiveClient(server.address) as client:
+            soon(lambda: (status := client.status(1.0)) is not None and status.received == len(axes))
+        engine.gate.set()
+        report = hook.close()
+    assert report.complete, report.sentence
+    assert_canvases(closed, expected(frames, axes))
+    assert max(engine.batches) == 8
+    assert len(engine.batches) < 30  # 48, were they taken as they come: two of each channel at a time
+
+
 def test_frames_that_differ_in_other_axes_share_one_canvas(server: Server, closed: Closed) -> None:
     frames = movie(30)
     hook = make_hook(server.address)
@@ -103,8 +118,8 @@ def test_indices_of_useq_separate(server: Server, closed: Closed) -> None:
     assert_canvases(closed, expected(frames, axes))
 
 
-def test_numbers_of_any_kind_separate(server: Server, closed: Closed) -> None:
-    places = [{"z": z} for z in (np.int64(0), 0.25, np.float32(0.5), 2**70)]
+def test_numbers_of_any_kind_on_an_axis_of_the_users_own_separate(server: Server, closed: Closed) -> None:
+    places = [{"focus": z} for z in (np.int64(0), 0.25, np.float32(0.5), 2**70)]
     axes, frames = interleaved(3, places), movie(12)
     hook = make_hook(server.address)
     offer(hook, frames, axes)
@@ -215,7 +230,9 @@ def test_a_client_that_invents_routes_gets_so_many_and_no_more(server: Server, c
     assert_every_frame_once(report)
     assert report.live.count() == MAX_CANVASES
     ((reason, missing),) = report.missing.items()
-    assert reason == f"no canvas for one more channel, position or z: a run has at most {MAX_CANVASES}"
+    assert reason == (
+        f"no canvas for one more channel: a run has {MAX_CANVASES}, and frames are summed along time, t or frame only"
+    )
     assert missing.count() == n - MAX_CANVASES
     ((finished, _),) = closed.runs
     assert finished.exit_status == "ok"
@@ -236,6 +253,7 @@ def test_frames_without_memory_for_their_canvas_are_missing_and_the_others_are_n
     report = hook.close()
     assert_every_frame_once(report)
     ((reason, missing),) = report.missing.items()
+    assert reason.startswith("no canvas for one more channel: ")
     assert "there is less free" in reason
     assert [n for n in range(12) if n in missing] == [2, 5, 8, 11]
     wanted = expected(frames, axes)
@@ -246,10 +264,10 @@ def test_an_engine_that_fails_between_two_canvases_leaves_the_account_right(serv
     engine = server.engine
     add = fake.FakeReconstruction.add
 
-    def fail_at_the_fourth(self: fake.FakeReconstruction, pixels: np.ndarray) -> None:
+    def fail_at_the_fourth(self: fake.FakeReconstruction, *given: object, **named: object) -> None:
         if len(engine.batches) >= 3:
             raise RuntimeError("CUDA out of memory")
-        add(self, pixels)
+        add(self, *given, **named)
 
     axes = interleaved(4, SMALL)
     frames = movie(len(axes))
@@ -269,55 +287,17 @@ def test_an_engine_that_fails_between_two_canvases_leaves_the_account_right(serv
 # Kill -9 and recovery.
 
 
-class Servers:
-    """Servers in processes of their own, one after the other, on one port and one output folder."""
-
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        self.address = "tcp://127.0.0.1:*"
-        self.process: subprocess.Popen[str] | None = None
-
-    def start(self, point: str) -> str:
-        self.close()
-        argv = ["x", self.address, "0.002", str(self.out), "0.05", point]
-        code = f"import sys, runpy; sys.path[:0] = {sys.path!r}; sys.argv = {argv!r}; "
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code + f"runpy.run_path({fake.__file__!r}, run_name='__main__')"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.address = self.process.stdout.readline().strip()
-        return self.address
-
-    def close(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait(20)
-            self.process.stdin.close()
-            self.process.stdout.close()
-            self.process = None
-
-
-@pytest.fixture
-def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Servers]:
-    monkeypatch.setattr(connection, "CONNECT_S", 0.5)
-    monkeypatch.setattr(sender, "LONGEST_PAUSE_S", 0.3)
-    servers = Servers(tmp_path / "runs")
-    yield servers
-    servers.close()
-
-
+@pytest.mark.usefixtures("hurry")
 @pytest.mark.parametrize("point", ["in a batch", "before a batch", "before the files"])
 def test_killed_and_started_again_every_canvas_is_the_offline_one(point: str, servers: Servers) -> None:
     axes = interleaved(12, PLACES[:6])
     frames = movie(len(axes))
-    hook = make_hook(servers.start(point), name="cell")
+    hook = make_hook(servers.start(point, frame_s=0.002).address, name="cell")
     offer(hook, frames, axes)
     closing = threading.Thread(target=hook.close, args=(30,))
     closing.start()
-    assert servers.process.wait(30) == -9
-    servers.start("never")
+    servers.wait_until_dead()
+    servers.start()
     closing.join(60)
     report = hook.report
     assert report.complete, report.sentence
@@ -459,19 +439,19 @@ def test_killed_after_the_tables_got_their_names_the_next_server_writes_the_file
     axes, frames = interleaved(2, SMALL[:2]), spots(4)
     options = {"folder_per_run": True, "localizations": Path("t.csv")}
     writer = RunWriter(livenet, tmp_path, **options)
-    whole = engine_module.Reconstruction.widefield
+    whole = Reconstruction.widefield
 
     def full(_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(engine_module.Reconstruction, "widefield", full)
+    monkeypatch.setattr(Reconstruction, "widefield", full)
     served: dict = {"finish": writer, "open_table": writer.open_table, "shelf": writer.shelf}
     with Server(livenet, bind="tcp://127.0.0.1:*", **served) as server:
         hook = make_hook(server.address, name="cell")
         offer(hook, frames, axes)
         assert "No space left" in hook.close().failed
     assert (tmp_path / "cell" / "t_channel-A.csv").exists()
-    monkeypatch.setattr(engine_module.Reconstruction, "widefield", whole)
+    monkeypatch.setattr(Reconstruction, "widefield", whole)
     again = RunWriter(livenet, tmp_path, **options)
     served = {"finish": again, "open_table": again.open_table, "shelf": again.shelf}
     with Server(livenet, bind="tcp://127.0.0.1:*", **served):

@@ -117,6 +117,16 @@ def test_other_bad_input(capsys: pytest.CaptureFixture[str], arguments: list[str
     assert word in complaint(capsys, *arguments)
 
 
+def test_what_a_recording_needs_has_no_default_in_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["watch", "--help"]) == 0
+    needed = capsys.readouterr().out.partition("all four are needed")[2]
+    assert needed.count("--") == 4
+    assert "default" not in needed
+    assert run(["simulate", "--help"]) == 0
+    assert run(["acquire", "--help"]) == 0
+    assert "default" in capsys.readouterr().out.partition("Camera calibration")[2]
+
+
 def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 0
     shown = capsys.readouterr().out

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from stormlive.viewer.view import Visible
 from stormlive.wire import messages
 from stormlive.wire.client import LiveClient, status_text
 from stormlive.wire.codec import encode
+from stormlive.wire.viewing import Status
 from stormlive_sim.errors import InputError
 
 
@@ -30,13 +32,13 @@ def server() -> Iterator[Server]:
 
 
 def stream(server: Server, frames: np.ndarray) -> None:
-    hook = StreamHook(server.address, calibration=fake.CALIBRATION, name="cells")
+    hook = StreamHook(server.address.removeprefix("tcp://"), calibration=fake.CALIBRATION, name="cells")
     for frame in frames:
         hook(frame)
     assert hook.close().complete
 
 
-def last_status(client: LiveClient, state: str) -> messages.Status:
+def last_status(client: LiveClient, state: str) -> Status:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         status = client.status(1.0)
@@ -69,6 +71,19 @@ def test_pictures_are_those_of_the_run(server: Server) -> None:
         assert part is not None
         pooled = fake.direct_canvas(FRAMES).reshape(12, 2, 16, 2).sum((1, 3))
         assert np.allclose(part[1], pooled[2:6, 3:8])
+
+
+def test_a_client_is_told_of_its_own_run_on_a_server_that_others_use(server: Server) -> None:
+    with LiveClient(server.address.removeprefix("tcp://")) as client:
+        assert client.status(5.0, uuid4()).state == "idle"  # there is no other either
+        hooks = [StreamHook(server.address, calibration=fake.CALIBRATION, name="cells") for _ in range(2)]
+        for hook in hooks:
+            hook(FRAMES[0])
+        for hook in hooks:
+            soon(lambda hook=hook: (status := client.status(1.0, hook.run)) is not None and status.run == hook.run)
+        assert client.status(0.3, uuid4()) is None
+        for hook in hooks:
+            hook.close()
 
 
 def test_the_window_gets_a_new_view_only_when_something_changed(server: Server) -> None:

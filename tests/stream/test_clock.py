@@ -51,7 +51,7 @@ def test_a_wall_clock_that_jumps_ends_nothing(
         for frame in frames[:30]:
             hook(frame)
         soon(lambda: hook.progress.live == 30)
-        cable.cut()  # so that silence and pauses are measured too
+        cable.stall()  # so that silence and pauses are measured too
         for frame in frames[30:]:
             hook(frame)
         soon(lambda: not hook.progress.connected)

@@ -11,8 +11,9 @@ from stormlive.acquire.account import COURSE as SENDER
 from stormlive.acquire.account import Account
 from stormlive.server.run import COURSE as RUN
 from stormlive.server.run import Owner, Run
+from stormlive.wire.calibration import Calibration
 from stormlive.wire.flow import Credit
-from stormlive.wire.messages import Calibration, Start
+from stormlive.wire.messages import Start
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
 

@@ -1,9 +1,7 @@
 """The server is killed, as by kill -9, at every point of a run's course, and started again."""
 
 import json
-import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,47 +9,14 @@ import numpy as np
 import pytest
 
 import fake_engine as fake
-from served import FRAME_BYTES, assert_every_frame_once, end_script, make_hook, movie, soon, start_script
-from stormlive.acquire.hook import HookReport, StreamHook
+from served import FRAME_BYTES, assert_every_frame_once, make_hook, movie, soon
+from server_process import Servers
+from stormlive.acquire.hook import StreamHook
+from stormlive.acquire.report import HookReport
 from stormlive.ranges import Ranges
 from stormlive.server.checkpoint import CHECKPOINT_DIR
 
 pytestmark = pytest.mark.usefixtures("hurry")
-
-
-class Servers:
-    """Servers in processes of their own, one after the other, on one port and one output folder."""
-
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        self.address = "tcp://127.0.0.1:*"
-        self.process: subprocess.Popen[str] | None = None
-
-    def start(self, point: str = "never", *, checkpoint_s: float = 0.05, frame_s: float = 0.0) -> "Servers":
-        self.close()
-        self.process = start_script(fake.__file__, self.address, frame_s, self.out, checkpoint_s, point)
-        self.address = self.process.stdout.readline().strip()
-        assert self.address
-        return self
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(20)
-
-    def wait_until_dead(self) -> None:
-        assert self.process.wait(30) == -9
-
-    def close(self) -> None:
-        if self.process is not None:
-            end_script(self.process)
-            self.process = None
-
-
-@pytest.fixture
-def servers(tmp_path: Path) -> Iterator[Servers]:
-    servers = Servers(tmp_path / "runs")
-    yield servers
-    servers.close()
 
 
 def assert_whole(out: Path, report: HookReport, frames: np.ndarray) -> dict[str, Any]:

@@ -15,18 +15,16 @@ from stormlive.acquire import connection, sender
 from stormlive.acquire.hook import StreamHook
 from stormlive.output.ome_tiff import read_image
 from stormlive.server.engine import Engine
-from stormlive.wire.messages import Calibration
+from stormlive.wire.calibration import Calibration
 
 SHAPE = (16, 20)
 CALIBRATION = Calibration(pixel_size_nm=100, baseline_adu=100, photons_per_adu=0.5, exposure_ms=30)
 SERVER = """
 import sys
 from pathlib import Path
-import torch
 from stormlive.server.engine import Engine
 from stormlive.server.finish import RunWriter
 from stormlive.server.loop import Server
-torch.set_num_threads(1)
 engine = Engine("livenet", "cpu")
 writer = RunWriter(engine, Path(sys.argv[2]), folder_per_run=True, localizations=Path(sys.argv[3]))
 options = {"open_table": writer.open_table, "shelf": writer.shelf, "checkpoint_s": 0.05, "max_batch": 8}

@@ -48,6 +48,20 @@ def test_a_dataset_below_a_root_is_read(tmp_path: Path) -> None:
         np.testing.assert_array_equal(dataset.frame({"time": 3}), FRAMES[3])
 
 
+@pytest.mark.parametrize(
+    ("held", "is_one"),
+    [((), True), (("NDTiff.index",), True), (("img.ome.tif",), False), (("raw_1/NDTiff.index",), False)],
+)
+def test_a_folder_with_other_things_is_no_dataset(held: tuple[str, ...], is_one: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    for name in held:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    assert (DataRoots(None).find(start(folder)) is not None) is is_one
+    assert DataRoots(None).find(start(folder / "absent")) is None
+
+
 @pytest.mark.parametrize("named", ["raw", "{root}/../raw", "{outside}", "{root}s", "//server/share/raw", "\0", "~", ""])
 def test_nothing_else_is_read(tmp_path: Path, named: str) -> None:
     (tmp_path / "root").mkdir()

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from stormlive.wire.codec import MAX_HEADER_BYTES, ProtocolError, frame_of, unpack
 from stormlive.wire.frame import WIRE_DTYPES
-from stormlive.wire.messages import FrameHeader, Viewed
+from stormlive.wire.messages import FrameHeader
+from stormlive.wire.viewing import Viewed
 
 RUN = "12345678-1234-5678-1234-567812345678"
 # A header of 8 KiB makes at most as many objects as it has bytes, of a hundred bytes each.

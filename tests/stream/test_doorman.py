@@ -75,6 +75,19 @@ def test_frames_cost_nothing_and_mistakes_much(door: Door) -> None:
         assert watch.admit(peer, parts, 1.0)
 
 
+def test_what_is_worth_a_frame_costs_nothing(door: Door) -> None:
+    router, make = door
+    watch = make()
+    with zmtp(endpoint(router)) as client:
+        client.sendall(zmtp_part(bytes(8000), more=False))
+        peer, parts = next_message(router)
+        for _ in range(2 * int(BURST)):
+            assert watch.admit(peer, parts, 1.0) is None
+            watch.excuse(peer)
+        watch.excuse(peer)  # once for each message
+        assert "too many messages" in "".join(watch.admit(peer, parts, 1.0) or "" for _ in range(int(BURST)))
+
+
 def test_a_connection_that_says_nothing_ends(door: Door) -> None:
     router, make = door
     watch = make(idle_s=5.0)

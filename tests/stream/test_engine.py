@@ -1,11 +1,22 @@
+from pathlib import Path
+
+import msgspec
 import numpy as np
 import pytest
 import torch
 
-from stormlive.server import engine as engine_module
-from stormlive.server.engine import Engine, Reconstruction, select_device
+from stormlive.offline import blocks as blocks_module
+from stormlive.offline.blocks import blocks
+from stormlive.server import accumulator
+from stormlive.server.devices import select_devices
+from stormlive.server.engine import Engine
 from stormlive.server.memory import available_bytes
-from stormlive.wire.messages import Calibration
+from stormlive.server.process import ServerSettings, build_server
+from stormlive.server.reconstruction import Reconstruction
+from stormlive.wire.calibration import Calibration
+from stormlive_models.checkpoint import load_model, read_card, save_model
+from stormlive_models.networks.livenet import LiveNet
+from stormlive_models.zoo import DEFAULT, shipped
 from stormlive_sim.errors import InputError
 from stormlive_sim.movie import Scene, SceneSettings
 
@@ -38,11 +49,40 @@ def test_the_canvas_does_not_depend_on_how_frames_were_batched(engine: Engine, m
     assert np.allclose(whole, pieces, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("pixel_nm", "region"), [(100.0, (6, 10, 30, 21)), (50.0, (6, 10, 34, 30))])
+def test_of_a_region_the_picture_is_that_of_a_camera_without_the_rest(
+    engine: Engine, movie: np.ndarray, pixel_nm: float, region: tuple[int, int, int, int]
+) -> None:
+    """Also where two pixels a side are summed for the network; and what is there before stays."""
+    calibration = msgspec.structs.replace(CALIBRATION, pixel_size_nm=pixel_nm)
+    x, y, width, height = region
+    part = movie[:, y : y + height, x : x + width]
+    small, large = (engine.open(frames.shape[1:], calibration) for frames in (part, movie))
+    assert small.binning == (2 if pixel_nm == 50 else 1)
+    tables: list[np.ndarray] = []
+    small.add(part, lambda rows: tables.append(rows.copy()))
+    large.add(movie[:4])
+    before, u = large.canvas().copy(), large.upsampling
+    own = len(tables)
+    large.add(movie, lambda rows: tables.append(rows.copy()), region=region)
+    grown = large.canvas() - before
+    inside = grown[y * u : (y + height) * u, x * u : (x + width) * u]
+    np.testing.assert_allclose(inside, small.canvas(), atol=1e-5)
+    assert inside.sum() > 10
+    assert np.abs(grown).sum() == pytest.approx(np.abs(inside).sum())
+    assert np.allclose(large.view(1, 0, 0, 28 * u, 20 * u).sum(), large.canvas().sum(), rtol=1e-4)
+    assert large.n_frames == len(movie) + 4
+    assert large.widefield().shape == movie.shape[1:]
+    alone, moved = np.concatenate(tables[:own]), np.concatenate(tables[own:])
+    np.testing.assert_allclose(moved["x_nm"], alone["x_nm"] + x * pixel_nm, rtol=1e-5)
+    np.testing.assert_allclose(moved["y_nm"], alone["y_nm"] + y * pixel_nm, rtol=1e-5)
+
+
 def test_a_huge_batch_goes_through_in_pieces_of_bounded_memory(
     engine: Engine, movie: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = reconstruct(engine, movie).canvas()
-    monkeypatch.setitem(engine_module._BATCH_PIXELS, "cpu", 3 * movie[0].size)
+    monkeypatch.setitem(accumulator._BATCH_PIXELS, "cpu", 3 * movie[0].size)
     assert np.allclose(whole, reconstruct(engine, movie).canvas(), rtol=1e-4, atol=1e-4)
 
 
@@ -90,7 +130,7 @@ def test_a_frame_without_light_adds_nothing(engine: Engine) -> None:
 def test_a_canvas_that_memory_does_not_hold_is_refused(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     there = available_bytes(engine.torch_device)
     assert there is None or there > 2**20
-    monkeypatch.setattr("stormlive.server.engine.available_bytes", lambda _: 2 * 4 * 128**2 - 1)
+    monkeypatch.setattr("stormlive.server.reconstruction.available_bytes", lambda _: 2 * 4 * 128**2 - 1)
     with pytest.raises(InputError, match="smaller camera ROI"):
         engine.open((16, 16), CALIBRATION)
     engine.open((16, 8), CALIBRATION)
@@ -125,7 +165,7 @@ def test_a_camera_of_another_pixel_size_is_refused(engine: Engine) -> None:
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", "mps", ""])
 def test_a_device_that_is_not_there_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="--device"):
-        select_device(name)
+        select_devices(name)
 
 
 @pytest.mark.gpu
@@ -150,3 +190,54 @@ def test_coarse_views_follow_the_canvas_and_hold_all_of_it(engine: Engine, movie
     arrays["counts"][0] = 0  # as many frames as the view was made of
     other.restore(arrays)
     assert (other.view(4, 0, 0, 3, 3) == reconstruction.view(4, 0, 0, 3, 3)).all()
+
+
+@pytest.fixture(scope="module")
+def with_context(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return livenet's weights in a network that takes as much from each neighbour as from the frame."""
+    card = read_card(shipped()[DEFAULT])
+    network, alone = LiveNet(context=1), load_model(shipped()[DEFAULT], torch.device("cpu"))[0]
+    first = alone.state_dict()["enter.0.weight"] / 3
+    network.load_state_dict({**alone.state_dict(), "enter.0.weight": torch.cat([first] * 3, 1)})
+    path = tmp_path_factory.mktemp("context") / "context.safetensors"
+    save_model(path, network, msgspec.structs.replace(card, name="seer", arguments={**card.arguments, "context": 1}))
+    return path
+
+
+def test_every_frame_is_seen_between_its_neighbours(
+    with_context: Path, movie: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(str(with_context), "cpu:torch")
+    whole, found = engine.open(movie.shape[1:], CALIBRATION), list[np.ndarray]()
+    whole.add(movie, found.append)
+    monkeypatch.setattr(blocks_module, "BLOCK", 7)
+    cut, rows = engine.open(movie.shape[1:], CALIBRATION), list[np.ndarray]()
+    for block in blocks(movie, cut.context):
+        cut.add(block.frames, lambda part, first=block.first: rows.append(_shifted(part, first)), block.own)  # type: ignore[misc]
+    assert cut.n_frames == whole.n_frames == len(movie)
+    assert whole.canvas().sum() > 20
+    assert np.abs(cut.canvas() - whole.canvas()).max() < 1e-4 * whole.canvas().max()
+    assert np.allclose(cut.widefield(), whole.widefield())
+    assert np.array_equal(cut.last(), whole.last())
+    assert np.array_equal(np.concatenate(rows)["frame"], np.concatenate(found)["frame"])
+    # Without the neighbours at the seams the picture is another one.
+    assert np.abs(reconstruct(engine, movie, 7, 14, 21).canvas() - whole.canvas()).max() > 0.1 * whole.canvas().max()
+
+
+def _shifted(rows: np.ndarray, first: int) -> np.ndarray:
+    rows["frame"] += first
+    return rows
+
+
+def test_a_broken_pixel_of_a_neighbour_is_counted_once(with_context: Path, movie: np.ndarray) -> None:
+    broken = movie[:6].astype(np.float32)
+    broken[2, 3, 4] = np.nan
+    reconstruction = Engine(str(with_context), "cpu:torch").open(movie.shape[1:], CALIBRATION)
+    reconstruction.add(broken)
+    assert reconstruction.repaired_pixels == 1
+
+
+def test_a_model_that_looks_ahead_is_refused_live(with_context: Path, tmp_path: Path) -> None:
+    settings = ServerSettings(bind="tcp://127.0.0.1:*", model=str(with_context), device="cpu:torch", out=tmp_path)
+    with pytest.raises(InputError, match=r"seer.* give it to `stormlive reconstruct`.*such as livenet"):
+        build_server(settings)

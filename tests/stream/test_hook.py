@@ -122,7 +122,7 @@ def test_a_changed_roi_is_a_gap_and_no_more(server: Server) -> None:
     ("options", "what"),
     [
         ({"address": "tcp://10.0.0.1:5557"}, "loopback"),
-        ({"address": "127.0.0.1"}, "address"),
+        ({"address": "127.0.0.1:"}, "address"),
         ({"calibration": None}, "pixel_size_nm, baseline_adu, photons_per_adu, exposure_ms missing"),
         (
             {"calibration": None, "pixel_size_nm": 100, "baseline_adu": 1, "exposure_ms": 1},

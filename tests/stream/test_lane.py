@@ -20,6 +20,7 @@ import zmq
 
 import fake_engine as fake
 from served import FRAME_BYTES, SHAPE, assert_every_frame_once, make_hook, movie, soon
+from server_process import Servers
 from stormlive.acquire import connection
 from stormlive.acquire import hook as hook_module
 from stormlive.acquire.hook import StreamHook
@@ -153,9 +154,9 @@ def test_frames_arrive_as_they_were_and_only_their_places_are_sent(
     came, sizes = list[np.ndarray](), list[int]()
     add = fake.FakeReconstruction.add
 
-    def keep(self: fake.FakeReconstruction, frames: np.ndarray) -> None:
+    def keep(self: fake.FakeReconstruction, frames: np.ndarray, *more: object, **part: object) -> None:
         came.extend(frames.copy())
-        add(self, frames)
+        add(self, frames, *more, **part)
 
     def weigh(socket: zmq.Socket[bytes], parts: Sequence[bytes]) -> bool:
         sizes.append(sum(map(len, parts)))
@@ -527,43 +528,19 @@ def test_the_hook_starts_no_process_and_leaves_without_a_warning(end: str, serve
 
 
 def test_the_memory_is_attached_again_after_a_lost_connection_and_by_the_next_server(
-    engine: fake.FakeEngine, pictures: Pictures, tmp_path: Path
+    servers: Servers,
 ) -> None:
     frames = movie(300)
-    hook: StreamHook | None = None
-    address = "tcp://127.0.0.1:*"
-    processes = list[subprocess.Popen[str]]()
-    try:
-        for point in ("in a batch", "never"):
-            processes.append(start_server(address, tmp_path / "runs", point))
-            address = processes[-1].stdout.readline().strip()
-            hook = hook or make_hook(address, outbox_mb=50 * FRAME_MB)
-            if point == "never":
-                break
-            assert lane_of(hook) == "shm"
-            acquire(hook, frames[:100])
-            assert processes[-1].wait(30) == -9
-        acquire(hook, frames[100:])
-        report = hook.close(30)
-        assert hook.progress.lane == "shm"
-        assert report.complete, report.sentence
-        np.testing.assert_array_equal(np.load(Path(report.folder) / "canvas.npy"), fake.direct_canvas(frames))
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate(timeout=20)
-
-
-def start_server(address: str, out: Path, point: str) -> subprocess.Popen[str]:
-    argv = ["x", address, "0.002", str(out), "0.05", point]
-    script = Path(__file__).with_name("fake_engine.py")
-    code = f"import sys, runpy; sys.path[:0] = {sys.path!r}; sys.argv = {argv!r}; "
-    return subprocess.Popen(
-        [sys.executable, "-c", code + f"runpy.run_path({str(script)!r}, run_name='__main__')"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    hook = make_hook(servers.start("in a batch", frame_s=0.002).address, outbox_mb=50 * FRAME_MB)
+    assert lane_of(hook) == "shm"
+    acquire(hook, frames[:100])
+    servers.wait_until_dead()
+    servers.start(frame_s=0.002)
+    acquire(hook, frames[100:])
+    report = hook.close(30)
+    assert hook.progress.lane == "shm"
+    assert report.complete, report.sentence
+    np.testing.assert_array_equal(np.load(Path(report.folder) / "canvas.npy"), fake.direct_canvas(frames))
 
 
 def test_a_preview_over_the_lane_is_accounted(server: Server, engine: fake.FakeEngine, pictures: Pictures) -> None:

@@ -1,8 +1,10 @@
 """Those who look on: the window's source, the commands `view` and `snapshot`, a finished run's folder."""
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from stormlive.viewer import remote, screen
 from stormlive.viewer.remote import RemoteView
 from stormlive.viewer.saved import SavedView
 from stormlive.viewer.view import EVERYTHING, LiveView, Visible
+from stormlive.wire import client
 from stormlive_sim.errors import InputError
 
 FRAMES = movie(12)
@@ -116,7 +119,11 @@ def test_a_server_that_is_lost_is_told_and_found_again(monkeypatch: pytest.Monke
         view.close()
 
 
-def test_nobody_there_is_told_before_a_window_opens(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nobody_there_is_told_before_a_window_opens(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_SILENCE_S", 0.3)
+    monkeypatch.setattr(client, "LiveClient", partial(client.LiveClient, timeout_s=0.3))
     with pytest.raises(ConnectionError, match="is stormlive serve running there"):
         RemoteView("tcp://127.0.0.1:9")(EVERYTHING)
     assert run(["view", "127.0.0.1:9"]) == 1
@@ -181,6 +188,14 @@ def test_a_finished_runs_folder_is_shown(tmp_path: Path) -> None:
     rows, columns = part.superres.pixels.shape
     assert (part.superres.pixels == canvas[top : top + rows, left : left + columns]).all()
     assert (saved.whole(None).pixels == canvas).all()
+    assert part.replay is None
+    assert "older versions" in part.no_replay
+    record = {"canvases": [{"files": ["superres.ome.tif"], "replay": [], "no_replay": "too large"}]}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    assert SavedView(tmp_path)(EVERYTHING).no_replay == "no time slider: too large"
+    record["canvases"][0]["replay"] = [3, 7]
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    assert "no such file" in SavedView(tmp_path)(EVERYTHING).no_replay
 
 
 def test_the_canvases_of_a_finished_run_are_told_apart(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,15 +19,15 @@ from safetensors import safe_open
 from stormlive.cli import app, farm
 from stormlive.cli.pictures import pictures_of
 from stormlive.offline import cluster, run
+from stormlive.offline.blocks import BLOCK, blocks
 from stormlive.offline.cluster import local_cluster
-from stormlive.offline.part import BLOCK
 from stormlive.offline.picture import Picture
 from stormlive.offline.run import Farm, chunk_frames, stretches_of
 from stormlive.offline.unfinished import Unfinished
 from stormlive.output.ome_tiff import read_image
 from stormlive.ranges import Ranges
 from stormlive.server.engine import Engine
-from stormlive.wire.messages import Calibration
+from stormlive.wire.calibration import Calibration
 from stormlive_models.checkpoint import ModelCard, save_model
 from stormlive_models.networks.livenet import LiveNet
 from stormlive_sim.errors import InputError
@@ -38,15 +39,6 @@ STRETCH = 8 * BLOCK
 DEVICE = "cpu:torch"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Compute as the workers do: with more threads the last digits differ."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     with local_cluster(2) as client:
@@ -55,9 +47,9 @@ def client() -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a model that learnt nothing, and whose picture depends on the frames all the same."""
-    torch.manual_seed(0)
-    network = LiveNet(upsampling=4, width=4)
+    """Return a model that learnt nothing, and whose picture depends on frames and their neighbours all the same."""
+    torch.manual_seed(1)
+    network = LiveNet(upsampling=4, width=4, context=1)
     last = network.head[-1]
     assert isinstance(last, torch.nn.Conv2d)
     with torch.no_grad():
@@ -70,7 +62,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     card = ModelCard(
         name="tiny",
         architecture="livenet",
-        arguments={"pixel_size_nm": 100.0, "upsampling": 4, "width": 4},
+        arguments={"pixel_size_nm": 100.0, "upsampling": 4, "width": 4, "context": 1},
         normalisation="",
         training={},
         trained={},
@@ -114,11 +106,11 @@ def single(movie: Path, model: Path) -> tuple[np.ndarray, np.ndarray]:
     found: list[np.ndarray] = []
     with Recording.open(movie) as recording:
         reconstruction = Engine(str(model), DEVICE).open(recording.shape[1:], CALIBRATION)
-        for first, block in recording.blocks(BLOCK):
+        for block in blocks(recording, reconstruction.context):
             rows: list[np.ndarray] = []
-            reconstruction.add(block, rows.append)
+            reconstruction.add(block.frames, rows.append, block.own)
             for part in rows:
-                part["frame"] += first
+                part["frame"] += block.first
             found += rows
     return reconstruction.canvas(), np.concatenate(found)
 
@@ -182,7 +174,8 @@ def test_a_lost_worker_costs_nothing_but_time(client: Client, model: Path) -> No
 
 def test_what_was_finished_is_not_computed_again(client: Client, model: Path) -> None:
     def interrupt(done: int) -> None:
-        if done:
+        # As Ctrl-C does: in the main thread, not in Dask's, which reports what slow workers have done so far.
+        if done >= STRETCH and threading.current_thread() is threading.main_thread():
             raise KeyboardInterrupt
 
     one = picture(2 * STRETCH + 7, table=True)

@@ -15,8 +15,9 @@ from ndstorage import NDTiffDataset
 
 import fake_engine as fake
 from served import Closed
-from stormlive.acquire.hook import HookReport, StreamHook
+from stormlive.acquire.hook import StreamHook
 from stormlive.acquire.outbox import Outbox
+from stormlive.acquire.report import HookReport
 from stormlive.acquire.saved import image_saved
 from stormlive.acquire.spool import Spool
 from stormlive.acquire.stock import Stock

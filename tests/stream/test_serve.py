@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import fake_engine as fake
-from served import FRAME_BYTES, end_script, make_hook, movie, soon, start_script
+from served import FRAME_BYTES, make_hook, movie, soon
+from server_process import ServerProcess
 from stormlive.cli import serve as serve_module
 from stormlive.cli.app import run
 from stormlive.server import process
@@ -29,23 +30,20 @@ def server_on(out: Path, **options: object) -> Server:
 
 def leave_run(out: Path, frames: np.ndarray) -> None:
     """Leave a run as a server does that is killed with all of these frames in a checkpoint."""
-    killed = start_script(fake.__file__, "tcp://127.0.0.1:*", 0, out, 0.02, "never")
-    try:
-        hook = make_hook(killed.stdout.readline().strip(), name="cell")
+    with ServerProcess(out=out, checkpoint_s=0.02) as killed:
+        hook = make_hook(killed.address, name="cell")
         for frame in frames:
             hook(frame)
         soon(lambda: hook.progress.live == len(frames) and not hook._sender._stock._kept)
         killed.kill()
         hook.close(timeout_s=0)
-    finally:
-        end_script(killed)
 
 
 def serve_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], server: Server, *more: str) -> str:
     """Run the command with that server until its first status; return what it told."""
     asked: list[ServerSettings] = []
 
-    def build(settings: ServerSettings) -> Server:
+    def build(settings: ServerSettings, _when_written: object) -> Server:
         asked.append(settings)
         return server
 

@@ -12,18 +12,8 @@ import fake_engine as fake
 from served import Closed, make_hook, soon
 from stormlive.ranges import Ranges
 from stormlive.server.loop import Server
-from stormlive.wire.messages import (
-    Credit,
-    Drop,
-    End,
-    Error,
-    Final,
-    Ping,
-    Pong,
-    Report,
-    View,
-    Viewed,
-)
+from stormlive.wire.messages import Credit, Drop, End, Error, Final, Ping, Pong, Report
+from stormlive.wire.viewing import View, Viewed
 from strict import SHAPE, Peer, movie, start_of, statuses, strict_server, view
 
 

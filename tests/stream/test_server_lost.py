@@ -3,17 +3,18 @@
 import socket
 
 import numpy as np
-import psutil
 import pytest
 import zmq
 
 import fake_engine as fake
-from served import FRAME_BYTES, Closed, assert_every_frame_once, end_script, make_hook, movie, soon, start_script
+from served import FRAME_BYTES, Closed, assert_every_frame_once, make_hook, movie, soon
+from server_process import ServerProcess
 from stormlive.ranges import Ranges
 from stormlive.server.loop import Server
 from stormlive.wire.codec import encode, unpack
-from stormlive.wire.messages import View, Viewed, Welcome
+from stormlive.wire.messages import Welcome
 from stormlive.wire.transport import connect_dealer, receive, send
+from stormlive.wire.viewing import View, Viewed
 
 pytestmark = pytest.mark.usefixtures("hurry")
 
@@ -22,31 +23,6 @@ def free_address() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
-
-
-class ServerProcess:
-    """A server with the fake engine in a process that can be suspended and killed."""
-
-    def __init__(self, bind: str = "tcp://127.0.0.1:*", frame_s: float = 0.0) -> None:
-        self._process = start_script(fake.__file__, bind, frame_s)
-        self.address = self._process.stdout.readline().strip()
-        self._control = psutil.Process(self._process.pid)
-
-    def suspend(self) -> None:
-        self._control.suspend()
-
-    def resume(self) -> None:
-        self._control.resume()
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait(10)
-
-    def __enter__(self) -> "ServerProcess":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        end_script(self._process)
 
 
 def seen_canvas(address: str, welcome: Welcome) -> np.ndarray:

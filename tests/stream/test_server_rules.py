@@ -1,14 +1,16 @@
 """What a server takes from a client, and what it is cut off for."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
 
 import fake_engine as fake
-from served import Closed, make_hook, soon
+from served import Closed, Dataset, make_hook, soon
 from stormlive.ranges import Ranges
+from stormlive.server import doorman
 from stormlive.server.loop import Server
 from stormlive.wire.codec import encode
 from stormlive.wire.flow import LEAST_COST
@@ -18,10 +20,12 @@ from stormlive.wire.messages import (
     Drop,
     End,
     Error,
+    Final,
     FrameHeader,
     Hello,
     Ping,
     Pong,
+    Refer,
     Welcome,
 )
 from strict import CREDIT, NBYTES, SHAPE, Peer, movie, start_of, statuses, strict_server
@@ -103,6 +107,36 @@ def test_who_breaks_the_rules_is_cut_off_and_nobody_else_notices(breach: str, se
     assert finished["bad"].exit_status.startswith("protocol error: ")
     assert finished["bad"].ledger.live == Ranges([(0, 0)])
     assert finished["good"].exit_status == "ok"
+
+
+def test_a_reference_counts_as_the_frame_that_it_stands_for(
+    server: Server, closed: Closed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doorman, "BURST", 20.0)
+    monkeypatch.setattr(doorman, "PER_SECOND", 0.0)
+    run, frames = uuid4(), movie(60)
+    dataset = Dataset(tmp_path)
+    dataset.write(frames)
+    dataset.finish()
+    with Peer(server.address) as peer:
+        peer.say(start_of(run, dataset=str(dataset.path)))
+        for n in range(60):
+            peer.say(Refer(run=run, seq=n, axes=({"time": n},)))
+            while (credit := peer.hear(Credit | Error)).live != ((n, n),):
+                assert isinstance(credit, Credit)
+        peer.say(End(run=run, n=60, exit_status="ok"))
+        assert peer.hear(Final | Error).live == 60
+    np.testing.assert_array_equal(closed.runs[0][1].canvas, fake.direct_canvas(frames))
+
+
+def test_references_that_cannot_be_read_are_told_in_one_word(server: Server, engine: fake.FakeEngine) -> None:
+    run = uuid4()
+    with Peer(server.address) as peer:
+        peer.say(start_of(run))  # without a dataset
+        peer.frame(run, 0, movie(1)[0])
+        peer.hear(Credit)  # from now on batches are larger than one
+        peer.say(Refer(run=run, seq=1, axes=tuple({"time": n} for n in range(8))))
+        assert peer.hear(Drop).ranges == ((1, 8),)
 
 
 @pytest.mark.parametrize("breach", [[], [b"\x00\xff garbage"]], ids=["hello", "garbage, hello"])

@@ -20,7 +20,7 @@ from stormlive import StreamHook
 from stormlive.cli.app import run as run_command
 from stormlive.output.manifest import read_record
 from stormlive.output.tables import LOCALIZATION, append_whole, open_table
-from stormlive.server import engine as engine_module
+from stormlive.server import accumulator
 from stormlive.server.engine import Engine
 from stormlive.server.finish import RunWriter
 from stormlive.server.loop import Server
@@ -28,8 +28,9 @@ from stormlive.server.run import Ending
 from stormlive.server.run_table import RunTable
 from stormlive.server.runs import Runs
 from stormlive.server.worker import Worker
+from stormlive.wire.calibration import Calibration
 from stormlive.wire.frame import Frame
-from stormlive.wire.messages import Calibration, Final, Start
+from stormlive.wire.messages import Final, Start
 from stormlive_models.checkpoint import ModelCard, save_model
 from stormlive_models.networks.deepstorm import DeepStorm
 from stormlive_sim.errors import InputError
@@ -303,7 +304,7 @@ def test_a_full_disk_ends_the_table_and_nothing_else() -> None:
 def test_localizing_costs_the_canvas_nothing_and_counts_frames_through_pieces(
     engine: Engine, movie: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(engine_module._BATCH_PIXELS, "cpu", 5 * movie[0].size)
+    monkeypatch.setitem(accumulator._BATCH_PIXELS, "cpu", 5 * movie[0].size)
     plain, localizing = engine.open(SHAPE, CALIBRATION), engine.open(SHAPE, CALIBRATION)
     taken: list[np.ndarray] = []
     plain.add(movie)

@@ -47,7 +47,7 @@ def train(recipe: str, *arguments: str) -> int:
 
 def test_a_killed_training_goes_on(capsys: pytest.CaptureFixture[str], child_environment: dict[str, str]) -> None:
     output = Path("mine.safetensors")
-    Path("recipe.toml").write_text(RECIPE.format(steps=60), encoding="utf-8")
+    Path("recipe.toml").write_text(RECIPE.format(steps=30), encoding="utf-8")
     command = [sys.executable, "-m", "stormlive", "train", "recipe.toml", "-o", str(output), "--device", "cpu"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=child_environment) as process:
         deadline = time.monotonic() + 60
@@ -57,18 +57,18 @@ def test_a_killed_training_goes_on(capsys: pytest.CaptureFixture[str], child_env
             time.sleep(0.01)
         process.kill()
     reached = read_standing(state_path(output)).step
-    assert 1 <= reached < 60
+    assert 1 <= reached < 30
     assert not output.exists()
 
     # A fresh start would throw that away: it is refused, and says what to do.
-    assert train(RECIPE.format(steps=60)) == 1
+    assert train(RECIPE.format(steps=30)) == 1
     assert f"was left at step {reached}; add --resume" in capsys.readouterr().err
-    assert train(RECIPE.format(steps=70), "--resume") == 1
-    assert "training.steps was 60, now 70" in capsys.readouterr().err
+    assert train(RECIPE.format(steps=40), "--resume") == 1
+    assert "training.steps was 30, now 40" in capsys.readouterr().err
 
-    assert train(RECIPE.format(steps=60), "--resume") == 0
-    assert "all steps made: wrote mine.safetensors and mine.report.html after 60 steps" in capsys.readouterr().err
-    assert read_card(output).trained["steps"] == 60
+    assert train(RECIPE.format(steps=30), "--resume") == 0
+    assert "all steps made: wrote mine.safetensors and mine.report.html after 30 steps" in capsys.readouterr().err
+    assert read_card(output).trained["steps"] == 30
     assert sorted(path.name for path in Path().iterdir()) == ["mine.safetensors", "recipe.toml"]
 
 

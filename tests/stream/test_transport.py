@@ -49,10 +49,13 @@ def receive_soon(socket: zmq.Socket[bytes], *, routed: bool = False, wait_s: flo
     return None if parts is None else [bytes(part) for part in parts]
 
 
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:5557", "tcp://localhost:5557"])
+@pytest.mark.parametrize(
+    "address", ["tcp://127.0.0.1:5557", "tcp://localhost:5557", "127.0.0.1:5557", "localhost:5557", "localhost"]
+)
 def test_loopback_addresses(address: str) -> None:
     assert loopback_address(address) == "tcp://127.0.0.1:5557"
-    assert loopback_address("tcp://127.0.0.1:0", any_port=True) == "tcp://127.0.0.1:*"
+    for free in ("tcp://127.0.0.1:0", "127.0.0.1:*"):
+        assert loopback_address(free, any_port=True) == "tcp://127.0.0.1:*"
 
 
 @pytest.mark.parametrize("address", ["tcp://0.0.0.0:5557", "tcp://*:5557", "tcp://192.168.1.7:5557", "tcp://[::]:1"])
@@ -63,7 +66,7 @@ def test_everything_but_loopback_is_refused(address: str, context: Context) -> N
 
 @pytest.mark.parametrize(
     "address",
-    ["", "5557", "127.0.0.1:5557", "ipc:///tmp/x", "tcp://127.0.0.1", "tcp://127.0.0.1:99999", "tcp://a b:1"],
+    ["", "5557", "127.0.0.1:", ":5557", "1:2:3", "ipc:///tmp/x", "tcp://127.0.0.1", "127.0.0.1:99999", "a b:1", "a/b"],
 )
 def test_bad_addresses_say_what_a_good_one_is(address: str, context: Context) -> None:
     with pytest.raises(InputError) as caught:

@@ -11,7 +11,8 @@ from stormlive.viewer.history import History
 from stormlive.viewer.trouble import trouble
 from stormlive.wire.flow import Credit
 from stormlive.wire.frame import Frame
-from stormlive.wire.messages import Judgement, Start, Status
+from stormlive.wire.messages import Start
+from stormlive.wire.viewing import Judgement, Status
 
 
 def status(**fields: Any) -> Status:  # noqa: ANN401

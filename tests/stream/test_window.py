@@ -381,7 +381,9 @@ def in_a_window(display: str, code: str) -> subprocess.CompletedProcess[str]:
     return with_screen(display, "-c", PREAMBLE + textwrap.dedent(code))
 
 
-def with_screen(display: str, *arguments: str | Path, settings: Path | None = None) -> subprocess.CompletedProcess[str]:
+def with_screen(
+    display: str, *arguments: str | Path, settings: Path | None = None, timeout_s: float = 60
+) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if k not in {"WAYLAND_DISPLAY", "QT_QPA_PLATFORM"}}
     paths = os.pathsep.join(str(ROOT / floor) for floor in ("stream", "models", "sim"))
     return subprocess.run(
@@ -389,7 +391,7 @@ def with_screen(display: str, *arguments: str | Path, settings: Path | None = No
         env={**environment, "DISPLAY": display, "PYTHONPATH": paths, "XDG_CONFIG_HOME": str(settings or os.devnull)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=timeout_s,
         check=False,
     )
 
@@ -513,6 +515,12 @@ def test_the_window_remembers_what_its_user_chose(virtual_screen: str, tmp_path:
     for user in ("pauses_and_is_told", "finds_his_choices_again"):
         done = with_screen(virtual_screen, SCENARIOS, user, tmp_path, settings=tmp_path / "settings")
         assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+def test_a_user_starts_and_stops_runs(virtual_screen: str, tmp_path: Path) -> None:
+    scenario = SCENARIOS.with_name("runs_scenario.py")
+    done = with_screen(virtual_screen, scenario, tmp_path, settings=tmp_path / "settings", timeout_s=110)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Windows and macOS always have a screen")

@@ -8,8 +8,8 @@ import zmq
 
 from stormlive.wire.client import LiveClient
 from stormlive.wire.codec import encode
-from stormlive.wire.messages import View
 from stormlive.wire.transport import connect_dealer, send
+from stormlive.wire.viewing import View
 
 
 def reads(address: str) -> None:

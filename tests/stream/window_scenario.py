@@ -13,12 +13,13 @@ from PIL import Image
 from PySide6.QtCore import QEvent, QPoint, QPointF, Qt, QTimer
 from PySide6.QtGui import QMouseEvent, QWheelEvent
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QDialog, QFileDialog, QToolBar, QToolButton
+from PySide6.QtWidgets import QApplication, QDialog, QFileDialog, QTextBrowser, QToolBar, QToolButton
 
 from stormlive.output.ome_tiff import read_image
 from stormlive.viewer.live_window import LiveWindow
-from stormlive.viewer.view import LiveView, Picture, Visible
-from stormlive.wire.messages import Judgement, Status
+from stormlive.viewer.view import LiveView, Picture, Replay, Visible
+from stormlive.wire.viewing import Judgement, Status
+from stormlive_sim.errors import InputError
 
 User = Generator[Callable[[], bool], None, None]
 CANVAS = np.random.default_rng(0).poisson(2, (512, 512)).astype(np.float32)
@@ -34,6 +35,10 @@ class Run:
         self.asked: list[Visible] = []
         self.judgement: Judgement | None = None
         self.notice = ""
+        self.region: tuple[int, int, int, int] | None = None
+        self.refusal = ""
+        self.replay: tuple[int, ...] = ()
+        self.no_replay = ""
 
     def __call__(self, visible: Visible) -> LiveView:
         self.asked.append(visible)
@@ -42,16 +47,29 @@ class Run:
             state="running", model="m", device="cpu", run=UUID(int=1), name="<b>cell</b>", live=n, shape=(64, 64),
             upsampling=8, pixel_size_nm=100, frames_per_s=10, notice=self.notice,
             **({} if self.judgement is None else {"judgement": self.judgement}),
+            **({} if self.region is None else {"region": self.region}),
         )  # fmt: skip
+        ended = bool(self.replay or self.no_replay)
+        last = len(self.replay) - 1
+        at = last if visible.at is None else min(visible.at, last)
         return LiveView(
             widefield=Picture(pixels=WIDEFIELD, pixel_size_nm=100),
             superres=Picture(pixels=CANVAS, pixel_size_nm=12.5),
             field_nm=(6400, 6400),
             status=f"{n} frames",
-            report=report,
+            report=None if ended else report,
+            replay=Replay(frames=self.replay, at=at) if self.replay else None,
+            no_replay=self.no_replay,
             last=visible.last,
             errors=Picture(pixels=np.eye(64, dtype=np.float32), pixel_size_nm=100) if visible.errors else None,
         )
+
+    def steer(self, region: tuple[int, int, int, int] | None) -> str:
+        assert threading.current_thread() is not threading.main_thread()
+        if self.refusal:
+            raise InputError(self.refusal)
+        self.region = region
+        return f"computed: {region}"
 
     def whole(self, canvas: str | None) -> Picture:
         assert threading.current_thread() is not threading.main_thread()
@@ -61,10 +79,14 @@ class Run:
 def run(user: Callable[[LiveWindow, Run], User]) -> None:
     """Open the window, and let the user go on as soon as what he waits for is there."""
     followed = Run()
-    live = LiveWindow(followed, "test", 10, followed.whole)
+    live = LiveWindow(followed, "test", 10, followed.whole, steer=followed.steer)
     live.window.resize(1300, 720)
-    steps = user(live, followed)
-    waited: list[Callable[[], bool]] = [lambda: live.window.scene.shown is not None and live.window.isActiveWindow()]
+    drive(live, user(live, followed), lambda: live.window.scene.shown is not None)
+
+
+def drive(live: LiveWindow, steps: User, ready: Callable[[], bool], patience_s: float = 30) -> None:
+    """Show a window that is `ready` soon, until its user has done all steps."""
+    waited: list[Callable[[], bool]] = [lambda: ready() and live.window.isActiveWindow()]
     since, trouble = [time.monotonic()], list[BaseException]()
 
     def step() -> None:
@@ -73,13 +95,13 @@ def run(user: Callable[[LiveWindow, Run], User]) -> None:
                 live.window.activateWindow()  # there is no window manager on the virtual screen
             while waited[0]():
                 waited[0], since[0] = next(steps), time.monotonic()
-            line = 0 if steps.gi_frame is None else steps.gi_frame.f_lineno
-            assert time.monotonic() - since[0] < 30, f"it did not happen in time, line {line}"
+            line = steps.gi_frame.f_lineno
+            assert time.monotonic() - since[0] < patience_s, f"it did not happen in time, line {line}"
         except BaseException as error:
             if not isinstance(error, StopIteration):
                 trouble.append(error)
             timer.stop()
-            live.window.close()
+            live.window.leave()
 
     timer = QTimer()
     timer.timeout.connect(step)
@@ -161,6 +183,10 @@ def moves_and_zooms(live: LiveWindow, followed: Run, _folder: Path) -> User:
     yield lambda: followed.asked[-1].corrected
     QTest.keyClick(live.window, Qt.Key.Key_F1)
     yield lambda: any(dialog.isVisible() for dialog in live.window.findChildren(QDialog))
+    (sheet,) = live.window.findChildren(QTextBrowser)
+    assert "Keys and mouse" in sheet.toPlainText()
+    bars = sheet.horizontalScrollBar(), sheet.verticalScrollBar()
+    assert not any(bar.maximum() for bar in bars), "all of its text is in sight"
 
 
 def measures_and_saves(live: LiveWindow, followed: Run, folder: Path) -> User:
@@ -212,8 +238,13 @@ def pauses_and_is_told(live: LiveWindow, followed: Run, _folder: Path) -> User:
     button(live, "Pause").click()
     yield lambda: window.scene.shown is not still
     assert not window.trouble.isVisible()
+    size = window.scene.canvas.size
     followed.notice = "the disk is full"
     yield lambda: window.trouble.isVisible() and window.trouble.text() == "the disk is full"
+    assert window.scene.canvas.size == size, "the pictures do not jump"
+    bar = window.trouble.geometry()
+    assert bar.bottom() == window.trouble.parentWidget().rect().bottom()
+    assert bar.top() >= window.scene.canvas.native.geometry().bottom(), "and are not covered by one line"
     followed.notice = ""
     followed.judgement = Judgement(frames=10, gauge="red", sentence="<i>too dense</i>", frc_nm=50.0)
     yield lambda: window.trouble.text() == "<i>too dense</i>" and "trust" in window.judgement.verdict.text()
@@ -234,11 +265,63 @@ def pauses_and_is_told(live: LiveWindow, followed: Run, _folder: Path) -> User:
     yield lambda: True
 
 
-def finds_his_choices_again(live: LiveWindow, _followed: Run, _folder: Path) -> User:
+def finds_his_choices_again(live: LiveWindow, followed: Run, _folder: Path) -> User:
     look = live.window.scene.superres.look
     assert (look.colormap, look.gamma, look.limits) == ("viridis", 1.0, None), look
     assert live.window.scene.layout == "over"
-    yield lambda: True
+    yield from steers(live, followed)
+    yield from replays(live, followed)
+
+
+def steers(live: LiveWindow, followed: Run) -> User:
+    window, control = live.window, Qt.KeyboardModifier.ControlModifier
+    button(live, "Beside").click()
+    QTest.keyClick(window, Qt.Key.Key_G, control)
+    assert "draw the region first" in window.trouble.text()
+    button(live, "Region").click()
+    drag(live, at(live, 1000, 1000), at(live, 3000, 4000))
+    QTest.keyClick(window, Qt.Key.Key_G, control)
+    yield lambda: followed.region is not None and window.trouble.text() == f"computed: {followed.region}"
+    assert np.abs(np.array(followed.region) - (10, 10, 20, 30)).max() <= 2, followed.region
+    yield lambda: window.scene.superres._computed.visible and window.scene.widefield._computed.visible
+    followed.refusal = "only its owner may"
+    QTest.keyClick(window, Qt.Key.Key_G, control | Qt.KeyboardModifier.ShiftModifier)
+    yield lambda: window.trouble.text() == "only its owner may"
+    assert followed.region is not None
+    followed.refusal = ""
+    QTest.keyClick(window, Qt.Key.Key_G, control | Qt.KeyboardModifier.ShiftModifier)
+    yield lambda: followed.region is None and not window.scene.superres._computed.visible
+
+
+def replays(live: LiveWindow, followed: Run) -> User:
+    window, bar = live.window, live.window.replay
+    assert not bar.isVisible(), "a run that goes on has no replay"
+    followed.no_replay = "no time slider: too large"
+    yield lambda: bar.isVisible() and bar.label.text() == "no time slider: too large"
+    assert not bar.slider.isVisible()
+    followed.replay, followed.no_replay = (100, 200, 300, 400), ""
+    yield lambda: bar.slider.isVisible() and bar.label.text() == "400 of 400 frames"
+    QTest.keyClick(window, Qt.Key.Key_Comma)
+    yield lambda: followed.asked[-1].at == 2 and window.scene.shown.replay.at == 2
+    assert bar.label.text() == "300 of 400 frames"
+    QTest.keyClick(window, Qt.Key.Key_Period)
+    yield lambda: window.scene.shown.replay.at == 3
+    before = len(followed.asked)
+    QTest.keyClick(window, Qt.Key.Key_K)
+    assert bar.play.isChecked()
+    yield lambda: not bar.play.isChecked() and window.scene.shown.replay.at == 3
+    assert {visible.at for visible in followed.asked[before:]} >= {0, 1, 2, 3}, "every place was shown"
+    bar.play.click()
+    yield lambda: window.scene.shown.replay.at == 1
+    bar.play.click()
+    place = bar.slider.value()
+    bar.slider.setValue(0)
+    assert place > 0
+    yield lambda: window.scene.shown.replay.at == 0
+    with_title = window.scene.superres._title.text
+    assert "the first 100 frames" in with_title, with_title
+    followed.replay = ()
+    yield lambda: not bar.isVisible()
 
 
 if __name__ == "__main__":

@@ -44,6 +44,8 @@ class ArtifactMap:
         Root of the mean squared error, photons.
     rsp : float
         Pearson's correlation of widefield and blurred canvas, at most 1; NaN where one is constant.
+    best_rsp : float
+        What a canvas without fault would reach in this noise.
     sigma_px : float
         Standard deviation of the Gaussian that fits best, camera pixels.
     scale, offset : float
@@ -55,6 +57,7 @@ class ArtifactMap:
     marked: NDArray[np.bool_]
     rse: float
     rsp: float
+    best_rsp: float
     sigma_px: float
     scale: float
     offset: float
@@ -117,6 +120,7 @@ def artifact_map(canvas: NDArray[np.floating], widefield: NDArray[np.floating], 
         marked=marked,
         rse=float(np.sqrt((error**2).mean())),
         rsp=_correlation(target, model),
+        best_rsp=math.sqrt(max(0.0, 1 - float((noise**2).mean() / target.var()))),
         sigma_px=sigma_px,
         scale=scale,
         offset=offset,

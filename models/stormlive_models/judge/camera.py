@@ -14,17 +14,16 @@ from numpy.typing import NDArray
 from scipy.ndimage import convolve1d
 
 _BINOMIAL = np.array([(-1.0) ** i * math.comb(8, i) for i in range(9)])
-_KERNEL = _BINOMIAL / math.sqrt(float((_BINOMIAL**2).sum()))
+NOISE_KERNEL = _BINOMIAL / math.sqrt(float((_BINOMIAL**2).sum()))
 """Makes noise of variance 1 from noise of variance 1, and leaves nothing of a spot wider than `LEAST_SIGMA_PX`."""
 LEAST_SIGMA_PX = 0.75
-_EDGE = len(_KERNEL) // 2
-_TILE = 8
-_LEAST_TILES = 200
+_EDGE = len(NOISE_KERNEL) // 2
+TILE_PX = 8
+LEAST_TILES = 200
 _TURNS = 8
 # A pixel's own read noise in an sCMOS camera; with electron multiplication it does not count.
 _READ_NOISE_E = 1.5
 _READ_NOISE_SPREAD_E = 0.7
-_DARK_NOISE_PHOTONS, _DARK_PHOTONS = 3.0, 2.0
 _FLATTER = 0.03
 _SURE = 0.15
 """Greatest relative error of a gain that is worth telling."""
@@ -32,10 +31,15 @@ _SURE = 0.15
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """Means and variances of tiles of the frames, ADU and ADU²; float64 (N,) each."""
+    """Means and variances of tiles of the frames, ADU and ADU²; float64 (N,) each.
+
+    `smooth` is the variance where the noise's frequency is high along one axis alone. A camera's noise is the same at
+    all frequencies, but of some cameras' rows or columns: the smaller one of both axes is taken.
+    """
 
     mean: NDArray[np.float64]
     variance: NDArray[np.float64]
+    smooth: NDArray[np.float64]
 
     @staticmethod
     def join(parts: "list[Transfer]") -> "Transfer":
@@ -43,6 +47,7 @@ class Transfer:
         return Transfer(
             mean=np.concatenate([part.mean for part in parts]),
             variance=np.concatenate([part.variance for part in parts]),
+            smooth=np.concatenate([part.smooth for part in parts]),
         )
 
 
@@ -57,16 +62,22 @@ def transfer(frames: NDArray[np.generic]) -> Transfer:
     noise = (pairs[:, 1] - pairs[:, 0]) / math.sqrt(2)
     light = pairs.mean(1)
     for axis in (1, 2):
-        noise = convolve1d(noise, _KERNEL, axis)
-        light = convolve1d(light, _KERNEL**2, axis)
-    return Transfer(mean=_tiles(light), variance=_tiles(noise**2))
+        light = convolve1d(light, NOISE_KERNEL**2, axis)
+    along = [convolve1d(noise, NOISE_KERNEL, axis) for axis in (1, 2)]
+    smooth = [tile_means(convolve1d(one, np.abs(NOISE_KERNEL), 3 - axis) ** 2) for axis, one in enumerate(along, 1)]
+    return Transfer(
+        mean=tile_means(light),
+        variance=tile_means(convolve1d(along[0], NOISE_KERNEL, 2) ** 2),
+        smooth=np.minimum(*smooth),
+    )
 
 
-def _tiles(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def tile_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the means of all tiles of pictures (T, Y, X), float64 (N,), without the filter's width at the edges."""
     inner = values[:, _EDGE : values.shape[1] - _EDGE, _EDGE : values.shape[2] - _EDGE]
-    n, rows, columns = len(inner), inner.shape[1] // _TILE, inner.shape[2] // _TILE
-    inner = inner[:, : rows * _TILE, : columns * _TILE]
-    return np.asarray(inner.reshape(n, rows, _TILE, columns, _TILE).mean((2, 4))).ravel()
+    n, rows, columns = len(inner), inner.shape[1] // TILE_PX, inner.shape[2] // TILE_PX
+    inner = inner[:, : rows * TILE_PX, : columns * TILE_PX]
+    return np.asarray(inner.reshape(n, rows, TILE_PX, columns, TILE_PX).mean((2, 4))).ravel()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +117,7 @@ def estimate_camera(tiles: Transfer, excess: float = 1.0) -> CameraEstimate | No
     The read noise cannot be told from a lower baseline: 1.5 ± 0.7 electrons are taken, and none with multiplication.
     """
     x, y = tiles.mean, tiles.variance - 1 / 12  # the rounding's own
-    if len(x) < _LEAST_TILES:
+    if len(x) < LEAST_TILES:
         return None
     fitted = np.full_like(y, max(float(y.mean()), 1e-9))
     for _ in range(_TURNS):
@@ -147,34 +158,3 @@ def dark_baseline(tiles: Transfer) -> tuple[float, float]:
     middle = float(np.median(tiles.mean))
     # By the median absolute deviation, which hot pixels do not move.
     return middle, 1.4826 * float(np.median(np.abs(tiles.mean - middle)))
-
-
-def comparison(tiles: Transfer, baseline_adu: float, photons_per_adu: float) -> str:
-    """Return what the stream looks like beside what was given, in a sentence; empty where it cannot be told.
-
-    Whether the camera multiplies electrons is not known: whichever comes nearer to what was given is told. Frames with
-    hardly any light and shade, and no more noise than reading makes, may be dark ones: then the baseline is told.
-    """
-    found = {excess: estimate_camera(tiles, excess) for excess in (1.0, 2.0)}
-    told = {excess: estimate for excess, estimate in found.items() if estimate is not None}
-    if not told:
-        return _in_the_dark(tiles, baseline_adu, photons_per_adu)
-    excess, near = min(told.items(), key=lambda item: abs(math.log(item[1].photons_per_adu / photons_per_adu)))
-    kind = "an EMCCD" if excess == 2 else "an sCMOS camera"
-    return (
-        f"the stream looks like baseline {near.baseline_adu:.0f} ± {max(1, near.baseline_sd):.0f} ADU and "
-        f"{near.photons_per_adu:.3g} ± {near.photons_per_adu_sd:.1g} photons/ADU (as {kind}); you gave "
-        f"{baseline_adu:g} and {photons_per_adu:g}"
-    )
-
-
-def _in_the_dark(tiles: Transfer, baseline_adu: float, photons_per_adu: float) -> str:
-    if len(tiles.mean) < _LEAST_TILES:
-        return ""
-    found, spread = dark_baseline(tiles)
-    noise = math.sqrt(float(np.median(tiles.variance))) * photons_per_adu
-    if noise > _DARK_NOISE_PHOTONS or (found - baseline_adu) * photons_per_adu > _DARK_PHOTONS:
-        return ""
-    return (
-        f"if these frames are dark, the baseline is {found:.1f} ± {max(0.1, spread):.1f} ADU; you gave {baseline_adu:g}"
-    )

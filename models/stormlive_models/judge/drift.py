@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft2, next_fast_len, rfft2
-from scipy.signal.windows import tukey
 
 _SMOOTH_NM = 30.0
 """Below a camera pixel, whose grid a network may leave in the picture, where it would hold the drift at zero."""
@@ -54,6 +53,9 @@ class Correlator:
         self._pixel_nm = pixel_nm * self._bin
         self._shape = (shape[0] // self._bin, shape[1] // self._bin)
         height, width = self._shape
+        # All of scipy.signal takes as long to import as everything else that a server needs.
+        from scipy.signal.windows import tukey
+
         self._taper = tukey(height, _TAPER)[:, None] * tukey(width, _TAPER)
         # A margin of nothing, so that what leaves at one side does not meet the other.
         margin = math.ceil(2 * _SEARCH_NM / self._pixel_nm)
@@ -159,26 +161,3 @@ def align(
 
 def _minus(shift: Shift) -> Shift:
     return -shift[0], -shift[1]
-
-
-def add_shifted(total: NDArray[np.float32], picture: NDArray[np.float32], shift_px: Shift) -> None:
-    """Add a picture moved by (x, y) pixels to `total`, both (Y, X): each pixel is shared among four.
-
-    What is moved over the edge is lost, nothing else is.
-    """
-    x, y = shift_px
-    left, top = math.floor(x), math.floor(y)
-    share_x, share_y = x - left, y - top
-    for row, weight_y in ((top, 1 - share_y), (top + 1, share_y)):
-        for column, weight_x in ((left, 1 - share_x), (left + 1, share_x)):
-            if weight_x * weight_y:
-                _add_whole(total, picture, column, row, weight_x * weight_y)
-
-
-def _add_whole(total: NDArray[np.float32], picture: NDArray[np.float32], x: int, y: int, weight: float) -> None:
-    height, width = total.shape
-    if abs(x) >= width or abs(y) >= height:
-        return
-    to_rows, to_columns = slice(max(0, y), height + min(0, y)), slice(max(0, x), width + min(0, x))
-    rows, columns = slice(max(0, -y), height - max(0, y)), slice(max(0, -x), width - max(0, x))
-    total[to_rows, to_columns] += np.float32(weight) * picture[rows, columns]

@@ -23,7 +23,7 @@ LEAST_SPOTS = 30
 """Spots from which their medians mean something."""
 RED = 0.25
 """How far outside its range a figure may be, as a share of the range's end, before amber becomes red."""
-_USUAL_SIGMA_NM = 120.0
+USUAL_SIGMA_NM = 120.0
 _LEAST_SIGMA_PX = 0.5
 _MOST_SPOTS = 200
 # Two spots as one have the wrong shape. The best quarter tells what misfit a single spot has with this camera, which is
@@ -100,7 +100,7 @@ _ON_THE_CARD = {
 
 
 @torch.no_grad()
-def isolated_spots(photons: Tensor, pixel_size_nm: float, sigma_nm: float = _USUAL_SIGMA_NM) -> Fits:
+def isolated_spots(photons: Tensor, pixel_size_nm: float, sigma_nm: float = USUAL_SIGMA_NM) -> Fits:
     """Fit the spots of frames (T, Y, X), float32 photons, that stand alone, each with a width of its own.
 
     They are looked for at the width `sigma_nm`; at most 200 are fitted, evenly from all. The table is empty when
@@ -172,7 +172,7 @@ _REMEDIES = {
 def judge(figures: Figures, trained: Trained | None) -> Verdict:
     """Compare figures with the ranges of a training: green inside, amber up to 25 % outside, red beyond.
 
-    Fewer emitters than in the training are no fault. Without figures of spots there is no green.
+    Fewer emitters than in the training are no fault. Without the width of the spots there is no green.
     """
     if trained is None:
         return Verdict(gauge="unknown", sentence="The model's card does not say what it was trained on.")
@@ -199,10 +199,19 @@ def judge(figures: Figures, trained: Trained | None) -> Verdict:
         return Verdict(gauge="red" if worst > RED else "amber", sentence=sentence)
     if figures.psf_sigma_nm is None:
         return Verdict(
-            gauge="unknown",
-            sentence="Too few spots stand alone to measure them: there is no light yet, or the density is too high.",
+            gauge="unknown", sentence=f"The width of the spots could not be measured (yet){_known(figures)}."
         )
     return Verdict(gauge="green", sentence="The frames are like those that the model was trained on.")
+
+
+def _known(figures: Figures) -> str:
+    """Return which figures are within the model's ranges, as the end of a sentence."""
+    known = [
+        f"{what} {_short(value)} {unit}"
+        for name, (what, unit, _, _) in _WORDS.items()
+        if (value := getattr(figures, name)) is not None
+    ]
+    return f"; {' and '.join(known)} would suit the model" if known else ""
 
 
 def _short(value: float) -> str:

@@ -1,13 +1,29 @@
 """The Deep-STORM network of 2018, exactly (Nehme et al., Optica 5, 458, 2018)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from stormlive_models.normalize import deepstorm_input
+from stormlive_models.tiling import Part, Portion, in_parts
 from stormlive_sim.emitters import Emitters
+
+# Large frames go through in tiles: a 2048x2048 frame would take 35 GB in the first layer alone.
+_TILE_PX = 128
+_REACH = 24
+"""How many sub-pixels beyond a tile the network sees: 23, in steps of 8."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeatTile:
+    """What a part of frames adds to the canvas: float32 (rows, columns), from sub-pixel (row, column) on."""
+
+    increment: Tensor
+    row: int
+    column: int
 
 
 def _block(n_in: int, n_out: int) -> nn.Sequential:
@@ -41,6 +57,7 @@ class DeepStorm(nn.Module):
         super().__init__()
         self.pixel_size_nm = pixel_size_nm
         self.upsampling = upsampling
+        self.portion = Portion(side_px=_TILE_PX)
         # What computes `maps` in its place where nothing is learnt: see `stormlive_models.runtime`.
         self.runtime: Callable[[Tensor], Tensor] | None = None
         pool, up = nn.MaxPool2d(2), nn.Upsample(scale_factor=2, mode="nearest")
@@ -66,15 +83,19 @@ class DeepStorm(nn.Module):
 
     def calibrate(self, photons: Tensor) -> None:
         """Take the mean and standard deviation of the training set from a sample of it, (B, Y, X)."""
-        raw = deepstorm_input(photons, 1, torch.zeros(()), torch.ones(())).flatten(1)
+        raw = deepstorm_input(photons, torch.zeros(()), torch.ones(())).flatten(1)
         self.mean.fill_(raw.mean())
         # As the reference code does: the mean of the frames' own standard deviations.
         self.std.fill_(raw.std(1, correction=0).mean())
 
     def forward(self, photons: Tensor) -> Tensor:
         """Return the heat map, (B, Y u, X u), of frames (B, Y, X); sizes are padded to multiples of 8."""
-        height, width = (size * self.upsampling for size in photons.shape[1:])
-        x = deepstorm_input(photons, self.upsampling, self.mean, self.std)
+        return self._heat(deepstorm_input(photons, self.mean, self.std))
+
+    def _heat(self, scaled: Tensor) -> Tensor:
+        """Return the heat map, (B, Y u, X u), of scaled frames (B, 1, Y, X), which are upsampled to the nearest."""
+        height, width = (size * self.upsampling for size in scaled.shape[2:])
+        x = scaled.repeat_interleave(self.upsampling, 2).repeat_interleave(self.upsampling, 3)
         x = functional.pad(x, (0, -width % 8, 0, -height % 8), mode="replicate")
         return (self.runtime or self.maps)(x)[:, 0, :height, :width]
 
@@ -108,4 +129,32 @@ class DeepStorm(nn.Module):
     @torch.no_grad()
     def add_increment(self, photons: Tensor, canvas: Tensor) -> None:
         """Add the frames (B, Y, X) to `canvas` (Y u, X u) in emitters; negative values are clipped per frame."""
-        canvas += self(photons).float().clamp_min(0).sum(0) * self.increment_scale
+        for tile in self.tiles(photons):
+            self.render(tile, canvas)
+
+    @property
+    def halo_px(self) -> int:
+        """Camera pixels beyond a tile that the network sees, so many that its pooling stays in step."""
+        u = self.upsampling
+        return next(px for px in range(1, _REACH + 1) if px * u >= _REACH and px * u % 8 == 0)
+
+    @torch.no_grad()
+    def tiles(self, photons: Tensor) -> Iterator[HeatTile]:
+        """Yield what frames (B, Y, X) add, tile by tile."""
+        scaled, u, halo = deepstorm_input(photons, self.mean, self.std), self.upsampling, self.halo_px
+
+        def compute(part: Part) -> HeatTile:
+            frames, rows, columns = part.window(halo)
+            core = (slice(span.start * u, span.stop * u) for span in part.core(halo))
+            heat = self._heat(scaled[frames, :, rows, columns])[:, *core]
+            increment = heat.float().clamp_min(0).sum(0) * self.increment_scale
+            return HeatTile(increment=increment, row=part.rows[0] * u, column=part.columns[0] * u)
+
+        n, height, width = photons.shape
+        yield from in_parts((n, height, width), self.portion, compute)
+
+    @staticmethod
+    def render(tile: HeatTile, canvas: Tensor) -> None:
+        """Add a tile to `canvas` (Y u, X u) of the whole frame."""
+        rows, columns = tile.increment.shape
+        canvas[tile.row : tile.row + rows, tile.column : tile.column + columns] += tile.increment

@@ -5,7 +5,7 @@ trained by the likelihood of DECODE (Speiser et al., Nature Methods 18, 1082, 20
 these onto a grid of any fineness, so that no work is spent on sub-pixels where nothing is.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stormlive_models.normalize import livenet_input
+from stormlive_models.tiling import Part, Portion, in_halves, in_parts
 from stormlive_models.training.losses import detection_loss
 from stormlive_sim.emitters import Emitters
 from stormlive_sim.psf import render_gaussians
@@ -22,7 +23,8 @@ _OUTPUTS = 7
 _NARROW = 0.8  # sub-pixels
 # Large frames go through in tiles, so that a 2048x2048 frame needs the memory of a small one.
 _TILE_PX = 512
-_HALO_PX = 32
+HALO_PX = 24
+"""How far beyond a tile the network sees, and what is drawn looks at the network's answer: 22 pixels, in steps of 4."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,8 @@ class Tile:
     ----------
     found : Detections
         Of the tile and a halo around it; positions count from its own corner.
+    first : int
+        Number of its first frame in the batch.
     row, column : int
         Where that corner lies in the frame, in pixels.
     core : tuple of slices
@@ -65,6 +69,7 @@ class Tile:
     """
 
     found: Detections
+    first: int
     row: int
     column: int
     core: tuple[slice, slice]
@@ -93,6 +98,13 @@ class LiveNet(nn.Module):
         Sub-pixels per camera pixel and axis of the canvas.
     width : int
         Features of the first level; doubled at each of the two below.
+    context : int
+        Neighbouring frames either side that it sees of each frame.
+
+    Notes
+    -----
+    All methods take frames (B, Y, X), or (B, F, Y, X), the middle one of F consecutive frames, of which they use as
+    many as the context has. A neighbour that there is not is a dark frame: scaled, it is 0 everywhere.
     """
 
     # What is shown: pixels whose 3x3 neighbourhood holds less than `fade[0]` expected emitters add nothing, those
@@ -108,13 +120,15 @@ class LiveNet(nn.Module):
     sigma_bounds = (0.3, 2.0)
     pixels_per_pixel = 1  # what it computes for each camera pixel, for bounding the memory of a batch
 
-    def __init__(self, pixel_size_nm: float = 100.0, upsampling: int = 8, width: int = 48) -> None:
+    def __init__(self, pixel_size_nm: float = 100.0, upsampling: int = 8, width: int = 48, context: int = 0) -> None:
         super().__init__()
         self.pixel_size_nm = pixel_size_nm
         self.upsampling = upsampling
+        self.context = context
+        self.portion = Portion(side_px=_TILE_PX)
         # What computes `maps` in its place where nothing is learnt: see `stormlive_models.runtime`.
         self.runtime: Callable[[Tensor], Tensor] | None = None
-        self.enter = _convolutions(2, width)
+        self.enter = _convolutions(2 * (1 + 2 * context), width)
         self.down = _convolutions(width, 2 * width)
         self.bottom = _convolutions(2 * width, 4 * width)
         self.rise = nn.Conv2d(4 * width, 2 * width, 1)
@@ -128,11 +142,18 @@ class LiveNet(nn.Module):
         last.bias = nn.Parameter(torch.tensor([-4.6, 0.0, 0.0, 0.0, -1.1, -1.1, -0.7]))
 
     def forward(self, photons: Tensor) -> Detections:
-        """Return the detections of frames (B, Y, X) in photons; any size is taken."""
-        return self.detect(livenet_input(photons))
+        """Return the detections of frames in photons; any size is taken."""
+        return self.detect(self.scaled(photons))
+
+    def scaled(self, photons: Tensor) -> Tensor:
+        """Return `livenet_input` of each frame and its neighbours, one after another: (B, 2 (1 + 2 context), Y, X)."""
+        frames = photons if photons.ndim == 4 else photons[:, None]
+        absent = self.context - frames.shape[1] // 2
+        frames = functional.pad(frames, (0, 0, 0, 0, absent, absent))
+        return livenet_input(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).flatten(1, 2)
 
     def detect(self, x: Tensor) -> Detections:
-        """Return the detections of scaled input, (B, 2, Y, X) as `livenet_input` makes it."""
+        """Return the detections of input as `scaled` makes it."""
         height, width = x.shape[2:]
         x = functional.pad(x, (0, -width % 4, 0, -height % 4), mode="replicate")
         maps = (self.runtime or self.maps)(x)[:, :, :height, :width].float()
@@ -161,37 +182,39 @@ class LiveNet(nn.Module):
 
     def input_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """Return (channels, rows, columns) of what `maps` gets for a frame."""
-        return 2, height, width
+        return 2 * (1 + 2 * self.context), height, width
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the weights of a livenet of the same width; neighbours that it did not see begin without effect."""
+        first = "enter.0.weight"
+        more = (self.enter[0].weight.shape[1] - weights[first].shape[1]) // 2  # type: ignore[union-attr, operator]
+        self.load_state_dict({**weights, first: functional.pad(weights[first], (0, 0, 0, 0, more, more))})
 
     def calibrate(self, photons: Tensor) -> None:
         """Do nothing: livenet's scaling has no constants of the training set."""
 
     def loss(self, photons: Tensor, truth: Emitters) -> Tensor:
-        """Return the negative log-likelihood of the emitters of frames (B, Y, X), per emitter."""
+        """Return the negative log-likelihood of the emitters of frames, per emitter."""
         return detection_loss(self(photons), truth, self.pixel_size_nm)
 
     @torch.no_grad()
     def add_increment(self, photons: Tensor, canvas: Tensor) -> None:
-        """Add the frames (B, Y, X) to `canvas` (Y u, X u), in expected emitters per sub-pixel."""
+        """Add the frames to `canvas` (Y u, X u), in expected emitters per sub-pixel."""
         for tile in self.tiles(photons):
             self.render(tile, canvas)
 
     @torch.no_grad()
     def tiles(self, photons: Tensor) -> Iterator[Tile]:
-        """Yield the detections of frames (B, Y, X), tile by tile."""
-        scaled = livenet_input(photons)
-        height, width = photons.shape[1:]
-        for top in range(0, height, _TILE_PX):
-            for left in range(0, width, _TILE_PX):
-                # Whole multiples of 4 keep the pooling in step; the halo covers the network's field of view.
-                row, column = max(0, top - _HALO_PX), max(0, left - _HALO_PX)
-                bottom, right = top + _TILE_PX + _HALO_PX, left + _TILE_PX + _HALO_PX
-                yield Tile(
-                    found=self.detect(scaled[:, :, row:bottom, column:right]),
-                    row=row,
-                    column=column,
-                    core=(slice(top - row, top - row + _TILE_PX), slice(left - column, left - column + _TILE_PX)),
-                )
+        """Yield the detections of frames, tile by tile."""
+        scaled = self.scaled(photons)
+        n, _, height, width = scaled.shape
+
+        def compute(part: Part) -> Tile:
+            frames, rows, columns = part.window(HALO_PX)
+            found = self.detect(scaled[frames, :, rows, columns])
+            return Tile(found=found, first=frames.start, row=rows.start, column=columns.start, core=part.core(HALO_PX))
+
+        yield from in_parts((n, height, width), self.portion, compute)
 
     @torch.no_grad()
     def render(self, tile: Tile, canvas: Tensor) -> None:
@@ -201,7 +224,8 @@ class LiveNet(nn.Module):
         together = 9 * functional.avg_pool2d(probability[:, None], 3, 1, 1)[:, 0]
         uncertainty_nm = (found.sigma_x_px * found.sigma_y_px).sqrt() * self.pixel_size_nm
         weight = (probability * _ramp(together, *self.fade) * (1 - _ramp(uncertainty_nm, *self.uncertain_nm)))[part]
-        where = weight > 0
+        # Places instead of masks: on a GPU each mask would be waited for.
+        where = (weight > 0).nonzero(as_tuple=True)
         sigma = torch.stack((found.sigma_x_px[part][where], found.sigma_y_px[part][where]), -1)
         sigma = (sigma * (self.sigma_share * self.upsampling)).clamp(*self.sigma_bounds)
         x = (found.x_px[part][where] + tile.column) * self.upsampling
@@ -210,7 +234,12 @@ class LiveNet(nn.Module):
         # Most are narrow: windows of one size for all would be empty for the most part, and cost half of the time.
         edges = (0.0, _NARROW, self.sigma_bounds[1])
         for least, most in pairwise(edges):
-            these = (widest > least) & (widest <= most)
-            frame = torch.zeros(int(these.sum()), dtype=torch.long, device=x.device)
+            these = ((widest > least) & (widest <= most)).nonzero()[:, 0]
             window = round(3.5 * most)
-            render_gaussians(canvas[None], frame, x[these], y[these], value[these], sigma[these], radius=window)
+
+            def draw(some: slice, these: Tensor = these, window: int = window) -> None:
+                at = these[some]
+                frame = torch.zeros_like(at)
+                render_gaussians(canvas[None], frame, x[at], y[at], value[at], sigma[at], radius=window)
+
+            in_halves(len(these), draw)

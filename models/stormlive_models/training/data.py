@@ -7,18 +7,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from stormlive_models.training.draws import log_uniform, uniform
+from stormlive_models.training.kinetics import crowding, draw_overlaps
 from stormlive_models.training.positions import draw_positions
 from stormlive_models.training.recipe import DataSettings
 from stormlive_sim.emitters import Emitters
+from stormlive_sim.pixel_maps import PixelVariation, draw_pixel_maps
 from stormlive_sim.psf import render_gaussians
 from stormlive_sim.sensor import Sensor
 
 # Out-of-focus light varies over a quarter of a patch and more.
 _HAZE_NODES = 5
-# A pixel's own gain, and the offset in ADU, that one calibration for the whole chip leaves behind; hot pixels.
-_PIXEL_GAIN_SPREAD = 0.02
-_PIXEL_OFFSET_ADU = 1.5
-_HOT_PIXELS = 0.001
+# What one calibration for the whole chip leaves behind. A frame is exposed for a second, which is as good as any time:
+# only dark current asks.
+_PIXELS = PixelVariation(offset_sd_adu=1.5, gain_spread=0.02, read_noise_spread=0.3, hot_share=0.001, hot_e_per_s=150.0)
+_EXPOSURE_MS = 1000.0
 _SAMPLE_FRAMES = 256
 _SAMPLE_PIXELS = 2**20
 
@@ -38,28 +40,38 @@ def sample_batch(settings: DataSettings, n: int, generator: torch.Generator) -> 
     Returns
     -------
     photons : Tensor
-        float32 (n, patch, patch), as the engine would compute them from ADU.
+        float32 (n, patch, patch), as the engine would compute them from ADU; with `on_frames` (n, 3, patch, patch),
+        each between the frame before and the one after, which is dark where it is absent.
     truth : Emitters
-        `frame` is the index in the batch; only emitters inside the frame that a matched filter could tell from the
-        background's noise: photons >= `truth_min_snr` x sqrt(4 pi sigma² F (background + 1)), with the excess noise F
-        of 2 for an EMCCD and 1 else. No network can learn to see the others, and asking for them teaches it to guess.
+        Of the middle frames; `frame` is the index in the batch. Only emitters inside the frame that a matched filter
+        could tell from the background's noise: photons >= `truth_min_snr` x sqrt(4 pi sigma² F (background + 1)), with
+        the excess noise F of 2 for an EMCCD and 1 else. No network can learn to see the others, and asking for them
+        teaches it to guess.
     """
     size = settings.patch_px
-    x_px, y_px, frame = draw_positions(settings, n, generator)
-    photons = _photons(settings, frame, n, generator)
-    clean = draw_background(settings, n, generator)
-    level = clean.mean((1, 2))
+    on = None if settings.on_frames is None else log_uniform(settings.on_frames, n, generator)
+    x_px, y_px, frame = draw_positions(settings, n, generator, 1.0 if on is None else crowding(on))
+    light = _light(settings, frame, n, on, generator)
+    background = draw_background(settings, n, generator)
     sigma_px = _sigma_px(settings, frame, n, generator)
     radius = int(4.2 * settings.psf_sigma_nm[1] / settings.pixel_size_nm) + 1
-    render_gaussians(clean, frame, x_px, y_px, photons, sigma_px, radius=radius)
-    measured, excess = _camera(settings, clean, generator)
+    clean = background.repeat_interleave(len(light), 0)
+    for i, photons in enumerate(light):
+        lit = photons > 0
+        image = frame[lit] * len(light) + i
+        render_gaussians(clean, image, x_px[lit], y_px[lit], photons[lit], sigma_px[lit], radius=radius)
+    measured, excess = _camera(settings, clean.reshape(n, len(light), size, size), generator)
 
-    noise = (4 * math.pi * sigma_px.prod(1) * (excess * (level + 1))[frame]).sqrt()
-    keep = (x_px >= 0) & (x_px < size) & (y_px >= 0) & (y_px < size) & (photons >= settings.truth_min_snr * noise)
-    table = Emitters(
-        frame=frame, x_nm=x_px * settings.pixel_size_nm, y_nm=y_px * settings.pixel_size_nm, photons=photons
-    )
-    return measured, table.select(keep)
+    own = light[len(light) // 2]
+    noise = (4 * math.pi * sigma_px.prod(1) * (excess * (background.mean((1, 2)) + 1))[frame]).sqrt()
+    keep = (x_px >= 0) & (x_px < size) & (y_px >= 0) & (y_px < size) & (own >= settings.truth_min_snr * noise)
+    table = Emitters(frame=frame, x_nm=x_px * settings.pixel_size_nm, y_nm=y_px * settings.pixel_size_nm, photons=own)
+    truth = table.select(keep & (own > 0))
+    if on is None:
+        return measured[:, 0], truth
+    for neighbour in (0, -1):
+        measured[torch.rand(n, generator=generator, device=clean.device) < settings.absent_share, neighbour] = 0
+    return measured, truth
 
 
 def sample_size(settings: DataSettings) -> int:
@@ -67,7 +79,10 @@ def sample_size(settings: DataSettings) -> int:
     return min(_SAMPLE_FRAMES, max(1, _SAMPLE_PIXELS // settings.patch_px**2))
 
 
-def _photons(settings: DataSettings, frame: Tensor, n: int, generator: torch.Generator) -> Tensor:
+def _light(
+    settings: DataSettings, frame: Tensor, n: int, on_frames: Tensor | None, generator: torch.Generator
+) -> Tensor:
+    """Return each emitter's photons in the frame, (1, N); in three frames, (3, N), where it is on for some time."""
     device = generator.device
     # In some frames all emitters are alike. Without such frames a network never trusts that a spot of twice the light
     # of its neighbours is two emitters.
@@ -75,11 +90,14 @@ def _photons(settings: DataSettings, frame: Tensor, n: int, generator: torch.Gen
     spread = (uniform(settings.photon_spread, n, generator) * varied)[frame]
     mean = log_uniform(settings.photons, n, generator)[frame]
     brightness = torch.exp(torch.randn(len(frame), generator=generator, device=device) * spread - spread**2 / 2)
-    # Some emitters switch on or off during the exposure and are seen for a part of it only.
+    # Some emitters switch on or off during an exposure and are seen for a part of it only.
     part = torch.rand(len(frame), generator=generator, device=device)
     share = (uniform((0.0, settings.partial_share), n, generator) * varied)[frame]
     partial = torch.rand(len(frame), generator=generator, device=device) < share
-    return mean * brightness * torch.where(partial, part, 1.0)
+    if on_frames is None:
+        return (mean * brightness * torch.where(partial, part, 1.0))[None]
+    overlaps = draw_overlaps(on_frames[frame], generator)
+    return mean * brightness * torch.where(partial, overlaps, (overlaps > 0).float())
 
 
 def _sigma_px(settings: DataSettings, frame: Tensor, n: int, generator: torch.Generator) -> Tensor:
@@ -95,27 +113,26 @@ def _sigma_px(settings: DataSettings, frame: Tensor, n: int, generator: torch.Ge
 
 
 def _camera(settings: DataSettings, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return expected photons (n, Y, X) as a camera reads them and one calibration turns them back into photons.
+    """Return expected photons (n, F, Y, X) as n cameras read them and one calibration turns them back into photons.
 
-    With them the factor (n,) by which the camera's multiplication raises the variance of its light.
+    With them the factor (n,) by which each camera's multiplication raises the variance of its light.
     """
     n, device = len(clean), generator.device
-
-    def per_pixel() -> Tensor:
-        return torch.randn(clean.shape, generator=generator, device=device)
-
-    emccd = (torch.rand(n, generator=generator, device=device) < settings.emccd_share)[:, None, None]
+    emccd = (torch.rand(n, generator=generator, device=device) < settings.emccd_share)[:, None, None, None]
     gain = torch.where(emccd, 100.0, 1.0)
-    read_noise = uniform(settings.read_noise_e, n, generator)[:, None, None] * torch.where(emccd, 10.0, 1.0)
-    mapped = ~emccd & (torch.rand(n, generator=generator, device=device) < settings.pixel_map_share)[:, None, None]
-    own_gain = 1 + _PIXEL_GAIN_SPREAD * per_pixel() * mapped
-    # Read noise has a tail of noisy pixels (Huang et al., Nature Methods 10, 653, 2013).
-    own_read_noise = read_noise * torch.where(mapped, (0.3 * per_pixel()).exp(), 1.0)
-    hot = torch.rand(clean.shape, generator=generator, device=device) < _HOT_PIXELS * mapped
-    clean = clean + hot * torch.rand(clean.shape, generator=generator, device=device) * 300
-    sensor = Sensor(electrons_per_adu=0.5 * gain, em_gain=gain, read_noise_e=own_read_noise)
-    adu = sensor.expose(clean * own_gain, generator) + _PIXEL_OFFSET_ADU * per_pixel() * mapped
-    return (adu - sensor.baseline_adu) * sensor.photons_per_adu, 1.0 + emccd[:, 0, 0]
+    read_noise = uniform(settings.read_noise_e, n, generator)[:, None, None, None] * torch.where(emccd, 10.0, 1.0)
+    maps = None
+    unequal = torch.rand(n, generator=generator, device=device) < settings.pixel_map_share
+    if settings.pixel_map_share:
+        places = (unequal & ~emccd[:, 0, 0, 0]).nonzero()[:, 0]
+        maps = draw_pixel_maps(_PIXELS, (len(places), 1, *clean.shape[2:]), generator).among(n, places)
+    else:
+        # As many numbers as maps of an earlier kind took: the frames that all figures stand on stay what they were.
+        for _ in range(4):
+            torch.rand(clean.shape, generator=generator, device=device)
+    sensor = Sensor(electrons_per_adu=0.5 * gain, em_gain=gain, read_noise_e=read_noise, maps=maps)
+    adu = sensor.expose(clean, generator, exposure_ms=_EXPOSURE_MS)
+    return (adu - sensor.baseline_adu) * sensor.photons_per_adu, 1.0 + emccd[:, 0, 0, 0]
 
 
 def draw_background(settings: DataSettings, n: int, generator: torch.Generator) -> Tensor:

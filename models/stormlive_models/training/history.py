@@ -48,6 +48,14 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return mean_jaccard(self.scores)
 
 
+class Epoch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The validation loss at the end of an epoch, after so many steps and seconds."""
+
+    step: int
+    seconds: float
+    loss: float
+
+
 def since_best(validations: Sequence[Validation]) -> int:
     """Return how many validations lie after the best one; 0 when the last one is the best, or there is none."""
     # NaN, where there was nothing to find, is the worst: in a comparison it would pass for the best.

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import torch
 
-from stormlive_models.checkpoint import ModelCard, save_model
+from stormlive_models.checkpoint import ModelCard, load_model, save_model
 from stormlive_models.networks.livenet import LiveNet
 from stormlive_models.training.history import Progress, Validation, since_best
 from stormlive_models.training.recipe import Recipe
@@ -27,6 +27,7 @@ _NORMALISATION = {
     "livenet": "(photons - p20)/50 and sqrt(photons+1) - sqrt(p20+1), halved; p20: 20th percentile of 32x32 blocks",
     "deepstorm": "nearest x8, [0, 1] by the frame's minimum and maximum, (x - mean)/std of the training set",
 }
+_CONTEXT = "; of the frame before, the frame and the frame after, 0 for one that is absent"
 
 
 def train(
@@ -121,7 +122,7 @@ def train(
         if _gets_no_better(run):
             run.average.module.load_state_dict(run.best)
     run.average.module.eval()
-    card = _card(run, card_metrics(run.average.module, recipe.data, source), ended)
+    card = _card(run, card_metrics(run.average.module, recipe.data, source, _without_context(run, start_from)), ended)
     save_model(output, run.average.module, card)
     write_report(report_path(output), run, card, source)
     if ended != "by hand":
@@ -148,6 +149,14 @@ def learn(run: TrainingState, photons: torch.Tensor, truth: Emitters) -> float:
     return loss.item()
 
 
+def _without_context(run: TrainingState, start_from: Path | None) -> LiveNet | None:
+    """Return the network without context that one with it began with, to be judged beside it on the same frames."""
+    if start_from is None or not run.recipe.model.context:
+        return None
+    network, _ = load_model(start_from, run.generator.device)
+    return network if isinstance(network, LiveNet) and not network.context else None
+
+
 def _reason_to_end(run: TrainingState) -> str:
     if _gets_no_better(run):
         return f"no better in {run.recipe.training.patience} validations"
@@ -166,7 +175,7 @@ def _card(run: TrainingState, metrics: dict[str, object], ended: str = "") -> Mo
         name=recipe.name,
         architecture=recipe.model.architecture,
         arguments=arguments_of(recipe),
-        normalisation=_NORMALISATION[recipe.model.architecture],
+        normalisation=_NORMALISATION[recipe.model.architecture] + (_CONTEXT if recipe.model.context else ""),
         training=msgspec.to_builtins(recipe),
         trained={
             "steps": run.step,

@@ -16,12 +16,19 @@ from pathlib import Path
 
 import msgspec
 import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
-from stormlive_models.checkpoint import ModelCard, file_sha256, load_model, save_model
+from stormlive_models.checkpoint import ModelCard, save_model
 from stormlive_models.networks.deepstorm import DeepStorm
-from stormlive_models.training.history import Progress
+from stormlive_models.training.history import Epoch, Progress
 from stormlive_models.training.patches import Patches, cut_patches
+from stormlive_models.training.plateau import PlateauAdam
 from stormlive_models.training.recipe import EpochSettings, Recipe
+from stormlive_models.training.report import report_path, write_report
+from stormlive_models.training.source import TrainingData
+from stormlive_models.training.start import adopt
+from stormlive_models.training.state import TrainingState, require_no_state, state_path
 from stormlive_sim.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -33,12 +40,16 @@ def train_original(
     device: torch.device,
     on_progress: Callable[[Progress], None] = lambda _: None,
     start_from: Path | None = None,
+    *,
+    resume: bool = False,
 ) -> ModelCard:
     """Train the network of 2018 by its own recipe and write the weights of the best validation loss.
 
     The file is written at the end of each epoch that is the best so far and, as long as none has ended, every
     `training.save_minutes`. Its card says how far these weights are; where it has no validation loss, there was none
-    yet. An epoch that `training.max_minutes` cut short is validated too, after those minutes.
+    yet. An epoch that `training.max_minutes` cut short is validated too, after those minutes. Beside the weights lie a
+    report page and, until the end, the training's state, written at the end of every epoch; the state also every
+    `training.save_minutes`.
 
     Parameters
     ----------
@@ -52,100 +63,93 @@ def train_original(
         Called after every step.
     start_from : Path, optional
         A model whose weights and scaling constants to begin with, instead of random weights and this set's constants.
+    resume : bool
+        Go on with the training that was cut off: same recipe, first weights and kind of device. On a CPU the result is
+        the same to the last bit as without the interruption, unless the minutes end it.
 
     Raises
     ------
     InputError
         When the recipe is none for epochs, its data gives too few patches, or the model to start from does not fit;
-        when a loss is not finite: the file then has the weights of the best epoch, if one had ended.
+        when there is no training to resume or another one; when there is one, and `resume` was not asked for; when a
+        loss is not finite: the file then has the weights of the best epoch, if one had ended.
     """
-    settings, batch, bf16 = _epoch_settings(recipe), recipe.training.batch, recipe.training.bf16
-    torch.manual_seed(recipe.training.seed)  # the initial weights; all else draws from the generator
-    generator = torch.Generator(device).manual_seed(recipe.training.seed)
-    training, held_out = cut_patches(recipe.data, settings, generator)
-    network = DeepStorm(recipe.data.pixel_size_nm, recipe.model.upsampling)
-    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    origin: dict[str, object] = {"patches": len(training), "device": str(device)}
-    if start_from is None:
-        network.calibrate(training.photons())
-    else:
-        origin |= _start_from(start_from, network)
-    # Epsilon, and what counts as progress, are those of Keras, which the original was trained with.
-    optimizer = torch.optim.Adam(network.parameters(), recipe.training.learning_rate, eps=1e-7)
-    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimizer,
-        factor=settings.rate_factor,
-        patience=settings.patience - 1,
-        threshold=1e-4,
-        threshold_mode="abs",
-        min_lr=settings.least_rate,
-    )
-    steps_per_epoch = max(1, len(training) // batch)
-    started = time.monotonic()
-    step, best, card = 0, math.inf, None
+    settings, saved_state = recipe.training, state_path(output)
+    if not resume:
+        require_no_state(saved_state)
+    run, optimizer, training, held_out = _begin(recipe, device, start_from, saved_state if resume else None)
+    per_epoch = max(1, len(training) // settings.batch)
+    started = saved = time.monotonic()
+    used = run.seconds
 
-    def minutes() -> float:
-        return (time.monotonic() - started) / 60
-
-    def fraction() -> float:
-        return max(step / steps_per_epoch / settings.count, minutes() / recipe.training.max_minutes)
-
-    def save(validation: float | None) -> ModelCard:
-        trained = {
-            "steps": step,
-            "epochs": round(step / steps_per_epoch, 2),
-            "minutes": round(minutes(), 1),
-            "validation_loss": validation,
-            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        }
-        card = _card(recipe, trained | origin)
-        save_model(output, network, card)
+    def write(ended: str = "") -> ModelCard:
+        card = _card(run, per_epoch, ended)
+        save_model(output, run.average.module, card)
         return card
 
     def require_finite(name: str, value: float) -> None:
         if not math.isfinite(value):
-            left = "holds the weights of the best epoch" if best < math.inf else "holds none of a whole epoch"
+            # It would come to this again.
+            saved_state.unlink(missing_ok=True)
+            left = "holds the weights of the best epoch" if run.epochs else "holds none of a whole epoch"
             raise InputError(
-                f"expected a finite {name}, got {value} after {step} steps; lower training.learning_rate (now "
-                f"{recipe.training.learning_rate:g}) or set bf16 = false; {output} {left}"
+                f"expected a finite {name}, got {value} after {run.step} steps; lower training.learning_rate (now "
+                f"{settings.learning_rate:g}) or set bf16 = false; {output} {left}"
             )
 
     # Ctrl-C is a way to say that it is good enough.
+    ended = "by hand"
     with contextlib.suppress(KeyboardInterrupt):
-        saved = minutes()
-        while fraction() < 1:
-            order = torch.randperm(len(training), generator=generator, device=device)
-            losses = []
-            for part in itertools.islice(training.select(order).split(batch), steps_per_epoch):
+        while run.fraction < 1:
+            order = _order(recipe, len(run.epochs), training)
+            made = run.step - len(run.epochs) * per_epoch
+            for part in itertools.islice(training.select(order).split(settings.batch), made, per_epoch):
                 began = time.monotonic()
-                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                    loss = network.loss(part.photons(), part.truth())
-                losses.append(loss.item())
-                require_finite("loss", losses[-1])
-                optimizer.zero_grad()
+                with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16):
+                    loss = run.network.loss(part.photons(), part.truth())
+                require_finite("loss", loss.item())
+                run.losses.append(loss.item())
+                run.network.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-                step += 1
-                took = time.monotonic() - began
-                on_progress(Progress(step=step, fraction=fraction(), loss=losses[-1], network_s=took))
-                if minutes() >= recipe.training.max_minutes:
+                run.step += 1
+                now = time.monotonic()
+                run.seconds = used + now - started
+                on_progress(Progress(step=run.step, fraction=run.fraction, loss=run.losses[-1], network_s=now - began))
+                if run.seconds >= 60 * settings.max_minutes:
                     break
-                if card is None and minutes() - saved >= recipe.training.save_minutes:
-                    save(None)
-                    saved = minutes()
-            validation = validation_loss(network, held_out, batch, bf16=bf16)
-            require_finite("validation loss", validation)
+                if now - saved >= 60 * settings.save_minutes:
+                    if not run.epochs:
+                        _keep(run)
+                        write()
+                    run.save(saved_state)
+                    saved = now
+            value = validation_loss(run.network, held_out, settings.batch, bf16=settings.bf16)
+            require_finite("validation loss", value)
             _log.info(
                 "epoch %d: loss %.4f, validation loss %.4f, learning rate %g",
-                math.ceil(step / steps_per_epoch),
-                sum(losses) / len(losses),
-                validation,
-                optimizer.param_groups[0]["lr"],
+                len(run.epochs) + 1,
+                torch.tensor(run.losses[len(run.epochs) * per_epoch :]).mean(),
+                value,
+                optimizer.rate,
             )
-            if validation < best:
-                best, card = validation, save(validation)
-            schedule.step(validation)
-    return card if card is not None else save(None)
+            run.seconds = used + time.monotonic() - started
+            run.epochs.append(Epoch(step=run.step, seconds=run.seconds, loss=value))
+            optimizer.end_epoch(value)
+            if _best(run) is run.epochs[-1]:
+                _keep(run)
+            run.save(saved_state)
+            saved = time.monotonic()
+            write_report(report_path(output), run, write())
+        ended = "all epochs made" if run.step >= run.last_step else "time used up"
+    if not run.epochs:
+        _keep(run)
+    run.average.module.eval()
+    card = write(ended)
+    write_report(report_path(output), run, card, TrainingData())
+    if ended != "by hand":
+        saved_state.unlink(missing_ok=True)
+    return card
 
 
 @torch.no_grad()
@@ -160,6 +164,56 @@ def validation_loss(network: DeepStorm, patches: Patches, batch: int, *, bf16: b
     return total / len(patches)
 
 
+def _begin(
+    recipe: Recipe, device: torch.device, start_from: Path | None, state: Path | None
+) -> tuple[TrainingState, PlateauAdam, Patches, Patches]:
+    """Return a training before its first step, or as the file `state` has it, and the patches for its two losses."""
+    settings = _epoch_settings(recipe)
+    torch.manual_seed(recipe.training.seed)  # the initial weights; all else draws from the generator
+    generator = torch.Generator(device).manual_seed(recipe.training.seed)
+    training, held_out = cut_patches(recipe.data, settings, generator)
+    network = DeepStorm(recipe.data.pixel_size_nm, recipe.model.upsampling)
+    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    origin: dict[str, object] = {"patches": len(training)}
+    if start_from is None:
+        network.calibrate(training.photons())
+    else:
+        origin |= adopt(start_from, network, recipe)
+    optimizer = PlateauAdam(network, recipe.training.learning_rate, settings)
+    run = TrainingState(
+        recipe=recipe,
+        origin=origin,
+        network=network,
+        average=AveragedModel(network, use_buffers=True),
+        optimizer=optimizer,
+        generator=generator,
+        last_step=settings.count * max(1, len(training) // recipe.training.batch),
+        begun=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    if state is not None:
+        run.restore(state)
+        for epoch in run.epochs:
+            optimizer.end_epoch(epoch.loss)
+        _log.info("resumed at step %d of %d after %.1f minutes", run.step, run.last_step, run.seconds / 60)
+    return run, optimizer, training, held_out
+
+
+def _order(recipe: Recipe, epoch: int, patches: Patches) -> Tensor:
+    """Return the order of the patches in an epoch, which does not depend on how it was come to."""
+    device = patches.frames.device
+    generator = torch.Generator(device).manual_seed(recipe.training.seed + epoch)
+    return torch.randperm(len(patches), generator=generator, device=device)
+
+
+def _best(run: TrainingState) -> Epoch:
+    return min(run.epochs, key=lambda epoch: epoch.loss)
+
+
+def _keep(run: TrainingState) -> None:
+    """Make the network's weights those that are written."""
+    run.average.module.load_state_dict(run.network.state_dict())
+
+
 def _epoch_settings(recipe: Recipe) -> EpochSettings:
     if recipe.epochs is None or recipe.model.architecture != "deepstorm":
         raise InputError(
@@ -170,19 +224,9 @@ def _epoch_settings(recipe: Recipe) -> EpochSettings:
     return recipe.epochs
 
 
-def _start_from(path: Path, network: DeepStorm) -> dict[str, object]:
-    """Copy the weights of a model and return what the card says of it."""
-    model, card = load_model(path, torch.device("cpu"))
-    if not isinstance(model, DeepStorm):
-        raise InputError(
-            f"the recipe has the architecture deepstorm, the model {card.name} to start from {card.architecture}; "
-            "change the recipe or give another model"
-        )
-    network.load_state_dict(model.state_dict())
-    return {"started_from": card.name, "started_from_sha256": file_sha256(path)}
-
-
-def _card(recipe: Recipe, trained: dict[str, object]) -> ModelCard:
+def _card(run: TrainingState, per_epoch: int, ended: str) -> ModelCard:
+    recipe, best = run.recipe, _best(run) if run.epochs else None
+    step, seconds = (best.step, best.seconds) if best else (run.step, run.seconds)
     return ModelCard(
         name=recipe.name,
         architecture="deepstorm",
@@ -192,7 +236,16 @@ def _card(recipe: Recipe, trained: dict[str, object]) -> ModelCard:
             "training set"
         ),
         training=msgspec.to_builtins(recipe),
-        trained=trained,
+        trained={
+            "steps": step,
+            "epochs": round(step / per_epoch, 2),
+            "minutes": round(seconds / 60, 1),
+            "validation_loss": best.loss if best else None,
+            "device": str(run.generator.device),
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            **({"ended": ended} if ended else {}),
+            **run.origin,
+        },
         metrics={},
         pixel_sizes_nm=recipe.model.pixel_sizes_nm,
     )

@@ -20,17 +20,20 @@ _RING_NM = (30.0, 120.0)
 _CLUSTER_NM = (15.0, 150.0)
 
 
-def draw_positions(settings: DataSettings, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def draw_positions(
+    settings: DataSettings, n: int, generator: torch.Generator, crowding: Tensor | float = 1.0
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return (x, y, frame) of all emitters of n frames, in pixels, also those up to the margin outside.
 
     A frame is of one kind: its emitters are scattered at random, or lie on up to 12 filaments, in Gaussian clusters,
     or on rings of eight corners (as nuclear pores). Its density is the mean over the frame, or about four fifths of it
-    where filaments leave the frame; on a structure it is far higher.
+    where filaments leave the frame; on a structure it is far higher. Of emitters that are not all on at once there are
+    `crowding` times as many, a number or (n,).
     """
     device = generator.device
     extent = settings.patch_px + 2 * MARGIN_PX
     area_um2 = (extent * settings.pixel_size_nm / 1000) ** 2
-    density = log_uniform(settings.density_per_um2, n, generator)
+    density = log_uniform(settings.density_per_um2, n, generator) * crowding
     density = density * (torch.rand(n, generator=generator, device=device) >= settings.empty_share)
     counts = torch.poisson(density * area_um2, generator).long()
     frame = torch.repeat_interleave(torch.arange(n, device=device), counts)
@@ -44,20 +47,17 @@ def draw_positions(settings: DataSettings, n: int, generator: torch.Generator) -
         (settings.ring_share, _on_rings),
     ):
         chosen = ((kind >= low) & (kind < low + share))[frame]
-        xy[chosen] = place(settings, frame[chosen], n, generator)
+        own = frame[chosen]
+        xy[chosen] = place(settings, own, torch.bincount(own, minlength=n) / crowding, generator)
         low += share
     seen = ((xy > -MARGIN_PX) & (xy < settings.patch_px + MARGIN_PX)).all(1)
     return xy[seen, 0], xy[seen, 1], frame[seen]
 
 
-def _counts(frame: Tensor, n: int) -> Tensor:
-    return torch.bincount(frame, minlength=n)
-
-
-def _on_filaments(settings: DataSettings, frame: Tensor, n: int, generator: torch.Generator) -> Tensor:
+def _on_filaments(settings: DataSettings, frame: Tensor, at_once: Tensor, generator: torch.Generator) -> Tensor:
     """Arcs through random points of the frame; in half of the frames all run side by side, 30 to 250 nm apart."""
-    device, nm = frame.device, settings.pixel_size_nm
-    enough = (_counts(frame, n) / _MOST_PER_FILAMENT).ceil()
+    device, nm, n = frame.device, settings.pixel_size_nm, len(at_once)
+    enough = (at_once / _MOST_PER_FILAMENT).ceil()
     number = torch.randint(1, 7, (n,), generator=generator, device=device).maximum(enough).clamp_max(_MOST_FILAMENTS)
     own = (torch.rand(len(frame), generator=generator, device=device) * number[frame]).long()
     arc = frame * _MOST_FILAMENTS + own
@@ -82,11 +82,11 @@ def _on_filaments(settings: DataSettings, frame: Tensor, n: int, generator: torc
 
 
 def _spots(
-    settings: DataSettings, frame: Tensor, size_nm: Range, n: int, generator: torch.Generator
+    settings: DataSettings, frame: Tensor, size_nm: Range, at_once: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return for each emitter its cluster or ring: centre (N, 2) and size (N,) in pixels, and a number in [0, 1)."""
-    device, counts = frame.device, _counts(frame, n)
-    number = (counts * uniform(_SPOTS_PER_EMITTER, n, generator)).ceil().clamp_min(1)
+    device, n = frame.device, len(at_once)
+    number = (at_once * uniform(_SPOTS_PER_EMITTER, n, generator)).ceil().clamp_min(1)
     own = (torch.rand(len(frame), generator=generator, device=device) * number[frame]).long()
     most = int(number.max()) if n else 1
     spot = frame * most + own
@@ -96,13 +96,13 @@ def _spots(
     return centre[spot] - MARGIN_PX, size[spot], turn[spot]
 
 
-def _in_clusters(settings: DataSettings, frame: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    centre, size, _ = _spots(settings, frame, _CLUSTER_NM, n, generator)
+def _in_clusters(settings: DataSettings, frame: Tensor, at_once: Tensor, generator: torch.Generator) -> Tensor:
+    centre, size, _ = _spots(settings, frame, _CLUSTER_NM, at_once, generator)
     return centre + torch.randn(len(frame), 2, generator=generator, device=frame.device) * size[:, None]
 
 
-def _on_rings(settings: DataSettings, frame: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    centre, radius, turn = _spots(settings, frame, _RING_NM, n, generator)
+def _on_rings(settings: DataSettings, frame: Tensor, at_once: Tensor, generator: torch.Generator) -> Tensor:
+    centre, radius, turn = _spots(settings, frame, _RING_NM, at_once, generator)
     corner = torch.randint(8, (len(frame),), generator=generator, device=frame.device) / 8
     angle = (turn + corner) * math.tau
     return centre + radius[:, None] * torch.stack((angle.cos(), angle.sin()), -1)

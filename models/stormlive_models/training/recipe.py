@@ -16,7 +16,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
 Positive = Annotated[float, Meta(gt=0)]
 # Drawn by their logarithm, or divided by.
-_ABOVE_ZERO = ("density_per_um2", "photons", "psf_sigma_nm", "background_photons")
+_ABOVE_ZERO = ("density_per_um2", "photons", "on_frames", "psf_sigma_nm", "background_photons")
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -24,6 +24,7 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     architecture: Literal["livenet", "deepstorm"] = "livenet"
     width: Count = 48
+    context: Literal[0, 1] = 0
     upsampling: Annotated[int, Meta(ge=1, le=16)] = 8
     pixel_sizes_nm: tuple[Positive, Positive] | None = None
 
@@ -33,7 +34,11 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is simulated; a pair is a range from which each training frame draws its own value."""
+    """What is simulated; a pair is a range from which each training frame draws its own value.
+
+    With `on_frames`, the mean time that emitters stay on, each frame comes between the one before and the one after,
+    either of which may be absent.
+    """
 
     pixel_size_nm: Positive = 100.0
     patch_px: Annotated[int, Meta(ge=16, le=256)] = 32
@@ -46,6 +51,8 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     photon_spread: Range = (0.0, 0.6)
     partial_share: Share = 0.4
     steady_share: Share = 0.4
+    on_frames: Range | None = None
+    absent_share: Share = 0.05
     truth_min_snr: Annotated[float, Meta(ge=0)] = 4.0
     psf_sigma_nm: Range = (95.0, 145.0)
     aberrated_share: Share = 0.3
@@ -151,6 +158,14 @@ def _check_model(path: Path, recipe: Recipe) -> None:
             f"{path}: model.pixel_sizes_nm must contain data.pixel_size_nm, which is {trained_nm:g}, got "
             f"{list(takes_nm)}"
         )
+    stacked = recipe.data.on_frames is not None
+    if recipe.model.context and not stacked:
+        raise InputError(
+            f"{path}: model.context needs frames with neighbours: give data.on_frames, for how many frames emitters "
+            "stay on, such as [0.5, 8]"
+        )
+    if stacked and recipe.model.architecture == "deepstorm":
+        raise InputError(f"{path}: data.on_frames is for the architecture livenet, got deepstorm; leave it out")
     if recipe.model.architecture == "deepstorm" and recipe.epochs is None and recipe.training.patience:
         raise InputError(
             f"{path}: training.patience needs validations, which the architecture deepstorm has only in epochs; leave "

@@ -62,7 +62,7 @@ def write_report(path: Path, run: TrainingState, card: ModelCard, source: Traini
         _paragraph(_status(run, card)),
         _facts(_where(run, card)),
         "<h2>Curves</h2>",
-        _picture(report_plots.curves(run.losses, run.validations), "loss and validation"),
+        _picture(report_plots.curves(run.losses, run.validations, run.epochs), "loss and validation"),
     ]
     if card.metrics and source is not None:
         parts += ["<h2>Figures</h2>", *(_figures(name, scores) for name, scores in card.metrics.items() if scores)]
@@ -118,7 +118,7 @@ def _where(run: TrainingState, card: ModelCard) -> dict[str, object]:
         "Begun": run.begun,
         "Written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "Time used": f"{seconds / 60:.1f} min, validations included; frames {100 * run.data_seconds / seconds:.0f} %",
-        "Steps": f"{steps} of {run.recipe.training.steps}, {steps / seconds:.2f} per second",
+        "Steps": f"{steps} of {run.last_step}, {steps / seconds:.2f} per second",
         "Frames seen": f"{steps * run.recipe.training.batch:,}",
         **{key.replace("_", " ").capitalize(): value for key, value in run.origin.items()},
     }
@@ -143,7 +143,8 @@ def _examples(run: TrainingState, source: TrainingData) -> list[str]:
     for density in np.geomspace(*data.density_per_um2, _EXAMPLES):
         settings = msgspec.structs.replace(data, density_per_um2=(float(density), float(density)))
         photons, truth = source.held_out(settings, 1, generator)
-        canvas = torch.zeros([side * run.recipe.model.upsampling for side in photons.shape[1:]], device=device)
+        stack = photons[0].reshape(-1, *photons.shape[-2:])  # the frame between its neighbours, if it has any
+        canvas = torch.zeros([side * run.recipe.model.upsampling for side in stack.shape[1:]], device=device)
         network.add_increment(photons, canvas)  # type: ignore[operator]
         title, found_px = f"{density:.2g} /µm²: {len(truth)} true", None
         if isinstance(network, LiveNet):
@@ -155,7 +156,7 @@ def _examples(run: TrainingState, source: TrainingData) -> list[str]:
         examples.append(
             report_plots.Example(
                 title=title,
-                photons=photons[0].cpu().numpy(),
+                photons=stack[len(stack) // 2].cpu().numpy(),
                 increment=canvas.cpu().numpy(),
                 truth_px=positions_nm(truth) / data.pixel_size_nm,
                 found_px=found_px,

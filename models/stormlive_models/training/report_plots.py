@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stormlive_models.training.calibration import Calibration
-from stormlive_models.training.history import Validation
+from stormlive_models.training.history import Epoch, Validation
 
 _FOUND, _TRUE, _GREY = "#0072b2", "#d55e00", "0.55"
 _ON_FRAME_FOUND, _ON_FRAME_TRUE = "#4cc9f0", "#ffa62b"
@@ -41,11 +41,15 @@ class Example:
     found_px: NDArray[np.float64] | None
 
 
-def curves(losses: Sequence[float], validations: Sequence[Validation]) -> Figure:
-    """Draw the loss of every step, and the Jaccard index at every validation where there is any."""
+def curves(losses: Sequence[float], validations: Sequence[Validation], epochs: Sequence[Epoch]) -> Figure:
+    """Draw the loss of every step and epoch, and the Jaccard index at every validation where there is any."""
     figure = Figure(figsize=(12, 4), layout="constrained")
     panels: Any = figure.subplots(1, 2 if validations else 1, squeeze=False)[0]
     _loss(panels[0], np.array(losses))
+    if epochs:
+        steps, held_out = zip(*((epoch.step, epoch.loss) for epoch in epochs), strict=True)
+        panels[0].plot(steps, held_out, ".-", color=_TRUE, lw=1.2, label="validation, at the end of each epoch")
+        panels[0].legend(loc="upper right")
     if validations:
         steps = [validation.step for validation in validations]
         for density in validations[0].scores:

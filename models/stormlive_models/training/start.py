@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from stormlive_models.checkpoint import ARCHITECTURES, file_sha256, load_model
+from stormlive_models.networks.livenet import LiveNet
 from stormlive_models.training.data import sample_size
 from stormlive_models.training.optimizer import Optimizer
 from stormlive_models.training.recipe import Recipe
@@ -43,7 +44,7 @@ def begin(
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     origin = dict(source.origin)
     if start_from is not None:
-        origin |= _start_from(start_from, network, recipe)
+        origin |= adopt(start_from, network, recipe)
     elif state is None:
         network.calibrate(source.sample(recipe.data, sample_size(recipe.data), generator)[0])
     run = TrainingState(
@@ -53,6 +54,7 @@ def begin(
         average=AveragedModel(network, multi_avg_fn=_moving_average(settings.weight_average), use_buffers=True),
         optimizer=Optimizer(network, settings.learning_rate),
         generator=generator,
+        last_step=settings.steps,
         begun=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
     if state is not None:
@@ -81,14 +83,24 @@ def arguments_of(recipe: Recipe) -> dict[str, float]:
     arguments: dict[str, float] = {"pixel_size_nm": recipe.data.pixel_size_nm, "upsampling": recipe.model.upsampling}
     if recipe.model.architecture == "livenet":
         arguments["width"] = recipe.model.width
+        if recipe.model.context:
+            arguments["context"] = recipe.model.context
     return arguments
 
 
-def _start_from(path: Path, network: torch.nn.Module, recipe: Recipe) -> dict[str, object]:
-    """Copy the weights of a model and return what the card says of it."""
+def adopt(path: Path, network: torch.nn.Module, recipe: Recipe) -> dict[str, object]:
+    """Copy the weights of a model into the recipe's network and return what the card says of it.
+
+    Raises
+    ------
+    InputError
+        When the model is unusable or does not fit the recipe.
+    """
     model, card = load_model(path, torch.device("cpu"))
-    # Pixel size and upsampling say how positions are read and drawn; the weights know pixels only.
-    shape = {key: value for key, value in arguments_of(recipe).items() if key not in ("pixel_size_nm", "upsampling")}
+    # Pixel size and upsampling say how positions are read and drawn; the weights know pixels only. The neighbours that
+    # weights do not know yet begin without effect.
+    free = ("pixel_size_nm", "upsampling", "context")
+    shape = {key: value for key, value in arguments_of(recipe).items() if key not in free}
     ours = {"architecture": recipe.model.architecture, **shape}
     theirs = {"architecture": card.architecture, **{key: card.arguments.get(key) for key in shape}}
     if theirs != ours:
@@ -96,7 +108,10 @@ def _start_from(path: Path, network: torch.nn.Module, recipe: Recipe) -> dict[st
             f"the recipe has {_listed(ours)}, the model {card.name} to start from {_listed(theirs)}; "
             "change the recipe or give another model"
         )
-    network.load_state_dict(model.state_dict())
+    if isinstance(network, LiveNet):
+        network.start_from(model.state_dict())
+    else:
+        network.load_state_dict(model.state_dict())
     return {"started_from": card.name, "started_from_sha256": file_sha256(path)}
 
 

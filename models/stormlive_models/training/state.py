@@ -19,8 +19,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from stormlive_models.networks.deepstorm import DeepStorm
 from stormlive_models.networks.livenet import LiveNet
-from stormlive_models.training.history import Validation
+from stormlive_models.training.history import Epoch, Validation
 from stormlive_models.training.optimizer import Optimizer
+from stormlive_models.training.plateau import PlateauAdam
 from stormlive_models.training.recipe import Recipe
 from stormlive_sim.atomic import whole_file
 from stormlive_sim.errors import InputError
@@ -45,6 +46,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Time used, and the part of it that went into frames.
     validations : list of Validation
         All so far.
+    epochs : list of Epoch
+        All so far, of a training in epochs.
     """
 
     recipe: dict[str, Any]
@@ -55,6 +58,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     seconds: float = 0.0
     data_seconds: float = 0.0
     validations: list[Validation] = []
+    epochs: list[Epoch] = []
 
 
 @dataclass(kw_only=True)
@@ -67,8 +71,12 @@ class TrainingState:
         What it is trained by.
     origin : mapping
         What the card says of data and first weights.
-    network, average, optimizer, generator
+    network, optimizer, generator
         What a step changes.
+    average : AveragedModel
+        What is written: an average of the network over the last steps; in epochs, the network after the best one.
+    last_step : int
+        Steps of the whole training, unless its time is up before.
     begun : str
         Date and time of the first step, ISO 8601.
     step : int
@@ -81,14 +89,17 @@ class TrainingState:
         All so far.
     best : dict of Tensor
         The average's weights at the best validation; kept only where an early stop can ask for them.
+    epochs : list of Epoch
+        All so far, of a training in epochs.
     """
 
     recipe: Recipe
     origin: Mapping[str, object]
     network: LiveNet | DeepStorm
     average: AveragedModel
-    optimizer: Optimizer
+    optimizer: Optimizer | PlateauAdam
     generator: torch.Generator
+    last_step: int
     begun: str
     step: int = 0
     seconds: float = 0.0
@@ -96,12 +107,12 @@ class TrainingState:
     losses: list[float] = field(default_factory=list)
     validations: list[Validation] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
+    epochs: list[Epoch] = field(default_factory=list)
 
     @property
     def fraction(self) -> float:
         """How much of the training is done, by steps or by time, whichever is farther."""
-        settings = self.recipe.training
-        return max(self.step / settings.steps, self.seconds / 60 / settings.max_minutes)
+        return max(self.step / self.last_step, self.seconds / 60 / self.recipe.training.max_minutes)
 
     def save(self, path: Path) -> None:
         """Write the state; the previous one is replaced only when this one is complete."""
@@ -139,6 +150,7 @@ class TrainingState:
         self.best = {name: value.to(self.generator.device) for name, value in _part(tensors, "best").items()}
         self.begun, self.step, self.seconds = standing.begun, standing.step, standing.seconds
         self.data_seconds, self.validations = standing.data_seconds, list(standing.validations)
+        self.epochs = list(standing.epochs)
 
     def _standing(self) -> Standing:
         return Standing(
@@ -150,6 +162,7 @@ class TrainingState:
             seconds=self.seconds,
             data_seconds=self.data_seconds,
             validations=self.validations,
+            epochs=self.epochs,
         )
 
     def _check_same(self, path: Path, theirs: Standing) -> None:

@@ -18,13 +18,16 @@ _WAY_DENSITIES, _WAY_FRAMES = (1.0, 3.0, 5.0), 16
 _CARD_DENSITIES, _CARD_FRAMES = (0.3, 1.0, 3.0, 5.0, 6.35), 48
 _CARD_TOLERANCES_NM = (50.0, 100.0)
 _BATCH = 16
+# Mean time that emitters stay on, where frames have neighbours: with their first and last ones whole, 2 frames.
+_ON_FRAMES = 1.0
 
 
 def validation_settings(data: DataSettings, density: float) -> DataSettings:
     """Return the fixed conditions of the figures in a model card.
 
-    Uniform random emitters of 1000 photons, PSF sigma 1.15 px, 10 background photons/px, sCMOS, 64x64 px. Every
-    setting is given here, so that a default never changes what the figures of a card mean.
+    Uniform random emitters of 1000 photons, PSF sigma 1.15 px, 10 background photons/px, sCMOS, 64x64 px; where frames
+    have neighbours, emitters are on for whole frames, 2 on average. Every setting is given here, so that a default
+    never changes what the figures of a card mean.
     """
     sigma_nm = 1.15 * data.pixel_size_nm
     return DataSettings(
@@ -39,6 +42,8 @@ def validation_settings(data: DataSettings, density: float) -> DataSettings:
         photon_spread=(0.0, 0.0),
         partial_share=0.0,
         steady_share=0.0,
+        on_frames=None if data.on_frames is None else (_ON_FRAMES, _ON_FRAMES),
+        absent_share=0.0,
         truth_min_snr=4.0,
         psf_sigma_nm=(sigma_nm, sigma_nm),
         aberrated_share=0.0,
@@ -89,22 +94,34 @@ def mean_jaccard(scores: Mapping[str, Scores]) -> float:
 
 
 def card_metrics(
-    network: torch.nn.Module, data: DataSettings, source: TrainingData = TrainingData()
+    network: torch.nn.Module,
+    data: DataSettings,
+    source: TrainingData = TrainingData(),
+    without_context: LiveNet | None = None,
 ) -> dict[str, object]:
-    """Return the figures of a model card; none for a network without detection heads."""
+    """Return the figures of a model card; none for a network without detection heads.
+
+    Beside those of a network with context stand the figures, on the same frames, of one that sees each frame alone.
+    """
     if not isinstance(network, LiveNet):
         return {}
-    judged = list(_judged(network, data, _CARD_DENSITIES, _CARD_FRAMES, source.held_out))
-    conditions = f"{source.conditions}, 64x64 px, {_CARD_FRAMES} frames"
+    conditions = f"uniform random emitters, {source.conditions}, 64x64 px, {_CARD_FRAMES} frames"
+    if data.on_frames is not None:
+        conditions += f", emitters on for {_ON_FRAMES + 1:g} frames on average"
+    judged = {conditions: network}
+    if without_context is not None:
+        judged[f"{conditions}, each seen alone, by the model that it was started from"] = without_context
     metrics: dict[str, object] = {}
-    for tolerance in _CARD_TOLERANCES_NM:
-        scores = {name: score(found, truth, tolerance) for name, found, truth in judged}
-        metrics[f"uniform random emitters, {conditions}, tolerance {tolerance:g} nm"] = {
-            name: {
-                "jaccard": round(s.jaccard, 4),
-                "rmse_nm": round(s.rmse_nm, 2),
-                "precision": round(s.precision, 4),
+    for name, one in judged.items():
+        found = list(_judged(one, data, _CARD_DENSITIES, _CARD_FRAMES, source.held_out))
+        for tolerance in _CARD_TOLERANCES_NM:
+            scores = {density: score(table, truth, tolerance) for density, table, truth in found}
+            metrics[f"{name}, tolerance {tolerance:g} nm"] = {
+                density: {
+                    "jaccard": round(s.jaccard, 4),
+                    "rmse_nm": round(s.rmse_nm, 2),
+                    "precision": round(s.precision, 4),
+                }
+                for density, s in scores.items()
             }
-            for name, s in scores.items()
-        }
     return metrics

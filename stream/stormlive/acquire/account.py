@@ -8,7 +8,8 @@ from typing import Literal, TypeAlias
 from uuid import UUID
 
 from stormlive.ranges import Ranges
-from stormlive.wire.messages import Final, Welcome, one_line
+from stormlive.wire.messages import Final, Welcome
+from stormlive.wire.text import one_line
 
 SenderState: TypeAlias = Literal["idle", "hello", "streaming", "drain", "backfill", "detached", "done"]
 

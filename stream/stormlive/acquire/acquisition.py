@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from stormlive.acquire.hook import HookProgress, HookReport
-from stormlive.wire.messages import Calibration, check_run_name
+from stormlive.acquire.report import HookProgress, HookReport
+from stormlive.wire.calibration import Calibration
+from stormlive.wire.run_name import check_run_name
 from stormlive_sim.camera import Camera
 from stormlive_sim.errors import InputError
 
@@ -91,6 +92,8 @@ class HookSettings:
     name: str = "run"
     outbox_mb: float = 256
     keys: Path | None = None
+    region: Region | None = None
+    token: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,8 +20,9 @@ from stormlive.acquire.acquisition import (
     AcquisitionSettings,
     HookSettings,
 )
-from stormlive.acquire.hook import HookReport, StreamHook
-from stormlive.wire.messages import one_line
+from stormlive.acquire.hook import StreamHook
+from stormlive.acquire.report import HookReport
+from stormlive.wire.text import one_line
 from stormlive_sim.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -90,6 +91,8 @@ class _Child:
             name=settings.name,
             outbox_mb=settings.outbox_mb,
             keys=settings.keys,
+            region=settings.region,
+            token=settings.token,
             expected=self._settings.n_frames,
             dataset=None if dataset is None else str(dataset.resolve()),
         )

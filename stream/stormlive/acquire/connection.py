@@ -1,29 +1,28 @@
 """One connection of the sender to the server, from HELLO to its loss or to FINAL."""
 
-import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeAlias
 
-import msgspec
 import zmq
 from msgspec import UNSET
 
 from stormlive.acquire.account import Account
+from stormlive.acquire.gaps import Gaps
 from stormlive.acquire.outbox import Parcel
 from stormlive.acquire.stock import Stock
 from stormlive.ranges import Ranges
 from stormlive.wire import messages
 from stormlive.wire.codec import (
-    MAX_HEADER_BYTES,
     Buffer,
     ProtocolError,
     check_version,
     encode,
     frame_header,
-    span_groups,
+    how_many_references_fit,
     unpack,
 )
+from stormlive.wire.fields import Spans
 from stormlive.wire.flow import ClockOffset, Credit, Silence
 from stormlive.wire.frame import DtypeName, Frame
 from stormlive.wire.transport import Waker, receive, send
@@ -35,8 +34,6 @@ ANSWER_S = 2.0
 # An engine may need long for a batch, and for the run's files after END: as long as the server answers pings
 # meanwhile, that counts as progress, up to this long after its last acknowledgement.
 PATIENCE_S = 120.0
-# What a REFER takes besides its axes, with something to spare.
-_REFER_BYTES = 256
 # Frames sent before the socket is read again.
 BURST = 64
 
@@ -66,8 +63,7 @@ class Connection:
         self._clock = ClockOffset()
         self._credit = Credit(0)
         self._start: messages.Start | None = None
-        self._told: dict[str, Ranges] = {}
-        self._cannot = Ranges()
+        self._gaps = Gaps(stock.outbox, account, self._post)
         self._start_answered = self._end_sent = False
         self._at_work_since = time.monotonic()
         self._lost = False
@@ -123,9 +119,9 @@ class Connection:
                 next_ping = now + beat_s
                 self._post(messages.Ping(clock_ns=time.perf_counter_ns()))
                 if self._start is not None:
-                    self._report_drops()
+                    self._gaps.tell()
             self._stock.relieve()
-            queue_full = not (self._refuse() and self._send_frames())
+            queue_full = not ((self._start is None or self._gaps.answer()) and self._send_frames())
             self._send_end()
             self._wait(poller, queue_full, most_s=beat_s / 4)
 
@@ -194,13 +190,13 @@ class Connection:
         cost = self._credit.cost(0)
         most = min(messages.MAX_REFERENCES, self._credit.left // cost)
         parcels = self._stock.run_of_references(parcel, most, replay=replay)
-        fits = _how_many_fit([parcel.axes for parcel in parcels])
+        fits = how_many_references_fit([parcel.axes for parcel in parcels])
         self._stock.give_back(parcels[fits:], replay=replay)
         parcels = parcels[:fits]
         axes = tuple(parcel.axes for parcel in parcels)
         # Why they did not come live is told first: of what is said about a frame the first word counts.
         refer = messages.Refer(run=start.run, seq=parcel.seq, axes=axes, replay=replay)
-        sent = self._report_drops() and self._post(refer)
+        sent = self._gaps.tell() and self._post(refer)
         self._note(parcels, sent, cost=cost * len(parcels), replay=replay)
         return sent
 
@@ -222,40 +218,12 @@ class Connection:
             account.enter("drain")
         # Whether the server reads the dataset is not known before its first REPORT.
         undecided = self._outbox.overflow and not self._start_answered
-        if self._stock.unsent or undecided or not self._report_drops():
+        if self._stock.unsent or undecided or not self._gaps.tell():
             return
         if self._post(messages.End(run=start.run, n=account.ending.n, exit_status=account.ending.exit_status)):
             self._end_sent = True
             account.enter("backfill")
             self._at_work_since = time.monotonic()
-
-    def _gaps(self) -> list[tuple[str, Ranges]]:
-        return [*self._outbox.refused.items(), *self._account.lost.items()]
-
-    def _report_drops(self) -> bool:
-        """Tell the server of the gaps since the last report; False when the socket takes no more."""
-        start = self._start
-        if start is None:
-            return True
-        for reason, ranges in self._gaps():
-            told = self._told.setdefault(reason, Ranges())
-            for group in span_groups(ranges.subtract(told)):
-                if not self._post(messages.Drop(run=start.run, ranges=group, reason=reason)):
-                    return False
-                told.merge(Ranges(group))
-        return True
-
-    def _refuse(self) -> bool:
-        """Answer for what the server asks for and nobody has; False when the socket takes no more."""
-        start = self._start
-        if start is None or not self._cannot:
-            return True
-        for reason, ranges in [*self._gaps(), ("not kept by the sender", self._cannot)]:
-            for group in span_groups(self._cannot.intersect(ranges)):
-                if not self._post(messages.Drop(run=start.run, ranges=group, reason=reason)):
-                    return False
-                self._cannot = self._cannot.subtract(Ranges(group))
-        return True
 
     def _take(self, message: messages.Message) -> None:
         account = self._account
@@ -271,7 +239,7 @@ class Connection:
                 self._stock.by_dataset = message.by_dataset
                 if not message.by_dataset:
                     account.lose(self._stock.strand(), "the server does not see the dataset or may not read it")
-                self._cannot.merge(self._stock.ask(Ranges(message.missing)))
+                self._gaps.owe(self._stock.ask(Ranges(message.missing)))
                 self._at_work_since = time.monotonic()
                 account.step()
             case messages.Drop():
@@ -294,7 +262,7 @@ class Connection:
             case _:
                 raise ProtocolError(f"a server does not send {type(message).__name__}")
 
-    def _acknowledge(self, spans: messages.Spans, account: Ranges) -> None:
+    def _acknowledge(self, spans: Spans, account: Ranges) -> None:
         for first, last in spans:
             if last - first >= len(self._stock.in_flight):
                 raise ProtocolError(f"frames {first}-{last} were acknowledged, but not all of them were sent")
@@ -310,9 +278,3 @@ class Connection:
 
     def _post(self, message: messages.Message) -> bool:
         return send(self._socket, [encode(message)])
-
-
-def _how_many_fit(axes: Sequence[messages.Axes]) -> int:
-    """Return how many of these axes one REFER takes: at least one, whose size the outbox has limited."""
-    sizes = itertools.accumulate(len(msgspec.msgpack.encode(one)) for one in axes)
-    return max(1, sum(size <= MAX_HEADER_BYTES - _REFER_BYTES for size in sizes))

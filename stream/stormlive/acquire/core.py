@@ -11,7 +11,7 @@ from typing import Any
 
 from stormlive.acquire.acquisition import AcquisitionError, AcquisitionSettings
 from stormlive.acquire.simulated_core import SimulatedCore
-from stormlive.wire.messages import one_line
+from stormlive.wire.text import one_line
 from stormlive_sim.camera import Camera
 from stormlive_sim.errors import InputError
 

@@ -4,22 +4,28 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypeVar, get_args
-from uuid import UUID, uuid4
+from uuid import uuid4
 
-from stormlive.acquire.account import Account, Ending, SenderState
+from msgspec import UNSET
+
+from stormlive.acquire.account import Account, Ending
 from stormlive.acquire.outbox import Outbox
+from stormlive.acquire.report import HookProgress, HookReport, make_progress, make_report
 from stormlive.acquire.sender import Sender
 from stormlive.acquire.spool import Spool
 from stormlive.acquire.stock import Stock
-from stormlive.ranges import Ranges, account_sentence, reason_key
+from stormlive.wire.calibration import Calibration
 from stormlive.wire.curve import load_client_keys
+from stormlive.wire.fields import Mode
 from stormlive.wire.frame import DtypeName
-from stormlive.wire.messages import Calibration, Lane, Mode, Start, Welcome, check_run_name, one_line
+from stormlive.wire.messages import Start, Welcome
+from stormlive.wire.region import check_region, token_digest
+from stormlive.wire.run_name import check_run_name
 from stormlive.wire.segment import share
+from stormlive.wire.text import one_line
 from stormlive.wire.transport import DEFAULT_ADDRESS, Waker, client_address, is_loopback
 from stormlive_sim.errors import InputError
 
@@ -28,64 +34,6 @@ _Image = TypeVar("_Image")
 _Metadata = TypeVar("_Metadata")
 
 MOST_OUTBOX_MB = 64 * 1024
-
-
-@dataclass(frozen=True, kw_only=True)
-class HookReport:
-    """What became of a run's frames: each of the `offered` is in `live`, `replayed` or exactly one of `missing`.
-
-    Attributes
-    ----------
-    run
-        The run's identity on the server.
-    offered
-        Frames that the hook was handed.
-    live
-        Frames that came into the picture as the camera gave them.
-    replayed
-        Frames that came into it later.
-    missing
-        The others, by reason.
-    folder
-        Where the server left the run's files; None when it did not confirm the end or wrote none.
-    failed
-        Why the server did not take the run or could not finish it, on one line.
-    sentence
-        All of it in one plain sentence.
-    """
-
-    run: UUID
-    offered: int
-    live: Ranges
-    replayed: Ranges
-    missing: Mapping[str, Ranges]
-    folder: str | None
-    failed: str | None
-    sentence: str
-
-    @property
-    def complete(self) -> bool:
-        """Whether every offered frame is in the picture."""
-        return self.live.count() + self.replayed.count() == self.offered
-
-
-@dataclass(frozen=True, kw_only=True)
-class HookProgress:
-    """Counts for a status line: `live` frames are in the picture, `replayed` ones among them.
-
-    `backlog` frames wait with the sender or for the server's acknowledgement. `lane` is the way to the last server that
-    was found: ``shm``, shared memory, or ``tcp``.
-    """
-
-    state: SenderState
-    offered: int
-    live: int
-    replayed: int
-    missing: int
-    backlog: int
-    lane: Lane
-    connected: bool
-    failed: str | None
 
 
 class StreamHook:
@@ -97,7 +45,7 @@ class StreamHook:
     Parameters
     ----------
     address
-        Where ``stormlive serve`` listens.
+        Where ``stormlive serve`` listens: ``host:port``, or ``host`` for the usual port.
     calibration
         The camera's calibration, or instead of it the four numbers by keyword.
     pixel_size_nm, baseline_adu, photons_per_adu, exposure_ms
@@ -125,6 +73,12 @@ class StreamHook:
     lane
         ``auto``: a server on this machine reads frames from the outbox's own memory, where the system allows it, all
         others get them over TCP. ``tcp``: always over TCP.
+    region
+        (x, y, width, height) in pixels of the frames: the network computes this part of them only, which takes less
+        time. The server gets whole frames all the same.
+    token
+        Up to 64 secret bytes: who has them may choose another region while the run goes on, such as
+        ``LiveClient.steer``.
     """
 
     def __init__(
@@ -145,6 +99,8 @@ class StreamHook:
         dataset: str | None = None,
         keys: Path | str | None = None,
         lane: Literal["auto", "tcp"] = "auto",
+        region: tuple[int, int, int, int] | None = None,
+        token: bytes | None = None,
     ) -> None:
         numbers = {
             "pixel_size_nm": pixel_size_nm,
@@ -164,6 +120,8 @@ class StreamHook:
             raise InputError(f"mode must be one of {', '.join(get_args(Mode))}, got {mode!r}")
         if lane not in ("auto", "tcp"):
             raise InputError(f"lane must be auto or tcp, got {lane!r}")
+        self._region = None if region is None else check_region(region)
+        self._steer = None if token is None else token_digest(token)
         self.run = uuid4()
         self._mode = mode
         self._expected = expected
@@ -227,20 +185,7 @@ class StreamHook:
     @property
     def progress(self) -> HookProgress:
         """The counts so far."""
-        offered, in_picture = self._outbox.offered, self._account.in_picture()
-        gaps = [*list(self._outbox.refused.values()), *list(self._account.lost.values())]
-        live, missing = in_picture.count(), Ranges().union(*gaps).subtract(in_picture).count()
-        return HookProgress(
-            state=self._account.state,
-            offered=offered,
-            live=live,
-            replayed=self._account.replayed.count(),
-            missing=missing,
-            backlog=max(0, offered - live - missing),
-            lane="tcp" if self._account.welcome is None else self._account.welcome.lane,
-            connected=self._account.connected,
-            failed=self.failed,
-        )
+        return make_progress(self._outbox, self._account)
 
     def check(self, timeout_s: float = 5.0) -> Welcome:
         """Wait for the server before the acquisition.
@@ -283,7 +228,7 @@ class StreamHook:
             self._waker.wake()
             if account.done.wait(5.0):
                 self._waker.close()
-            self.report = self._make_report(account.ending.n)
+            self.report = make_report(self._outbox, account, account.ending.n)
             return self.report
 
     def __enter__(self) -> Self:
@@ -304,30 +249,8 @@ class StreamHook:
             expected=self._expected,
             dataset=self._dataset,
             mode=self._mode,
-        )
-
-    def _make_report(self, offered: int) -> HookReport:
-        account, final = self._account, self._account.final
-        live, replayed, missing = account.live, account.replayed, dict[str, Ranges]()
-        accounted = account.in_picture()
-        for reason, ranges in [*self._outbox.refused.items(), *account.lost.items()]:
-            # Frames that came in while the hook was being closed are not the run's any more.
-            kept = ranges.subtract(Ranges([(offered, 2**48)])).subtract(accounted)
-            missing.setdefault(reason, Ranges()).merge(kept)
-            accounted.merge(kept)
-        rest = accounted.complement(offered)
-        if rest:
-            missing.setdefault(reason_key(account.remainder_reason(), missing), Ranges()).merge(rest)
-        missing = {reason: ranges for reason, ranges in missing.items() if ranges}
-        return HookReport(
-            run=self.run,
-            offered=offered,
-            live=live,
-            replayed=replayed,
-            missing=missing,
-            folder=None if final is None else final.folder,
-            failed=account.failed or (None if final is None else final.error),
-            sentence=account_sentence(offered, live, replayed, missing),
+            region=self._region or UNSET,
+            steer=self._steer or UNSET,
         )
 
 

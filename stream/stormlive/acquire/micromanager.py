@@ -17,7 +17,7 @@ from stormlive.acquire.acquisition import (
 )
 from stormlive.acquire.core import OpenCore, open_core
 from stormlive.acquire.engine_run import EngineRun, FrameClock, Hook, Tap
-from stormlive.wire.messages import one_line
+from stormlive.wire.text import one_line
 from stormlive_sim.errors import InputError
 
 

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormlive.ranges import Ranges, reason_key
+from stormlive.wire.fields import MAX_SIDE, Mode
 from stormlive.wire.frame import WIRE_DTYPES, DtypeName, dtype_name
-from stormlive.wire.messages import MAX_SIDE, Mode, one_line
 from stormlive.wire.segment import HEAD_BYTES, OwnSegment
+from stormlive.wire.text import one_line
 from stormlive.wire.transport import Waker
 
 _ALIGNMENT = 64

@@ -18,7 +18,7 @@ from stormlive.acquire.acquisition import (
     HookSettings,
 )
 from stormlive.acquire.acquisition_child import run_child
-from stormlive.wire.messages import one_line
+from stormlive.wire.text import one_line
 from stormlive_sim.errors import InputError
 
 __all__ = ["AcquisitionProcess", "AcquisitionReport", "HookSettings"]

@@ -7,7 +7,7 @@ import numpy as np
 
 from stormlive.acquire.hook import StreamHook
 from stormlive.acquire.stream import FrameStream
-from stormlive.wire.messages import Calibration
+from stormlive.wire.calibration import Calibration
 from stormlive_sim.errors import InputError
 
 _OUTBOX_BYTES = 64 * 2**20

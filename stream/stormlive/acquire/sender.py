@@ -14,7 +14,7 @@ from stormlive.acquire.stock import Stock
 from stormlive.wire.codec import ProtocolError
 from stormlive.wire.curve import ClientKeys
 from stormlive.wire.handshake import Handshake
-from stormlive.wire.messages import one_line
+from stormlive.wire.text import one_line
 from stormlive.wire.transport import Waker, connect_dealer
 
 _log = logging.getLogger(__name__)

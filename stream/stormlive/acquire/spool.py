@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stormlive.wire.messages import one_line
+from stormlive.wire.text import one_line
 
 _log = logging.getLogger(__name__)
 

@@ -10,8 +10,9 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stormlive.acquire.hook import HookReport, StreamHook
-from stormlive.wire.messages import Calibration
+from stormlive.acquire.hook import StreamHook
+from stormlive.acquire.report import HookReport
+from stormlive.wire.calibration import Calibration
 from stormlive.wire.transport import DEFAULT_ADDRESS
 from stormlive_sim.errors import InputError
 

@@ -10,8 +10,6 @@ from stormlive.cli import options
 from stormlive.cli.terminal import note
 from stormlive_sim.errors import InputError
 
-_SIMULATED_FRAMES = 500
-
 
 def acquire(
     context: typer.Context,
@@ -38,12 +36,21 @@ def acquire(
         str | None,
         typer.Option("--roi", metavar="X,Y,WIDTH,HEIGHT", help="Region of the camera, in its pixels."),
     ] = None,
+    region: options.ComputedRegion = None,
     stop_when_converged: Annotated[
         bool,
         typer.Option("--stop-when-converged", help="End early, when more frames would hardly improve the picture."),
     ] = False,
     headless: options.Headless = False,
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Raw data, picture and record.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Raw data, picture and record; with --server the raw data alone, for the server writes the others "
+            "into its own --out.",
+        ),
+    ] = None,
     server: options.Server = None,
     keys: options.ClientKeysFolder = None,
     localizations: options.Localizations = None,
@@ -59,13 +66,13 @@ def acquire(
     By default with a simulated camera inside the real Micro-Manager core; with --camera-movie it plays a recorded
     TIFF stack, with --config it is your microscope. The raw data is saved as NDTiff whatever happens to the picture.
     """
-    from stormlive.acquire.acquisition import AcquisitionSettings
-    from stormlive.cli.cameras import demo_scene, movie_camera, refuse_too_fast, simulated_camera
-    from stormlive.cli.session import Session, run_session
+    from stormlive.acquire.request import Microscope, Movie, RunRequest, Simulated, Source, parse_region
+    from stormlive.cli.live import told_tables
+    from stormlive.cli.prepare import prepare
+    from stormlive.cli.session import run_session
     from stormlive.viewer.screen import has_display
-    from stormlive.wire.messages import Calibration
-    from stormlive_sim.camera import MovieCamera
-    from stormlive_sim.recording import Recording
+    from stormlive.wire.calibration import Calibration
+    from stormlive.wire.region import check_region
 
     address = options.check_server(server, keys, localizations=localizations)
     if camera_movie is not None and config is not None:
@@ -78,38 +85,27 @@ def acquire(
         photons_per_adu=photons_per_adu,
         exposure_ms=exposure_ms,
     )
-    camera = None
+    source: Source = Simulated(shape=options.image_size(size))
     if camera_movie is not None:
-        with Recording.open(camera_movie) as movie:
-            MovieCamera(movie)  # refuses what no camera can play, before anything starts
-            if frames is not None and frames > len(movie):
-                raise InputError(f"{camera_movie} has {len(movie)} frames; choose --frames up to that, not {frames}")
-            frames = frames or len(movie)
-        camera = movie_camera(camera_movie)
-    elif config is None:
-        scene = demo_scene(options.image_size(size), calibration, seed=0)
-        refuse_too_fast(scene, exposure_ms)
-        camera = simulated_camera(scene)
+        source = Movie(path=camera_movie)
+    elif config is not None:
+        source = Microscope(config=config, mm_dir=mm_dir)
     folder = out or Path(f"stormlive-run-{datetime.datetime.now():%Y%m%d-%H%M%S}")
-    session = Session(
-        acquisition=AcquisitionSettings(
-            n_frames=frames or _SIMULATED_FRAMES,
-            exposure_ms=exposure_ms,
-            camera=camera,
-            mm_config=config,
-            mm_dir=mm_dir,
-            roi=None if roi is None else options.region(roi),
-            pixel_size_nm=pixel_size_nm,
-            out=folder,
-        ),
+    request = RunRequest(
+        source=source,
         calibration=calibration,
+        n_frames=frames,
+        roi=None if roi is None else parse_region(roi),
         model=model,
-        device=device,
-        server=address,
-        keys=keys,
-        localizations=options.own_table(localizations, folder),
-        window=not headless and has_display(),
+        out=folder,
         stop_when_converged=stop_when_converged,
+        region=None if region is None else check_region(parse_region(region)),
     )
-    outcome = run_session(session, folder)
-    note(f"picture and record: {outcome.hook.folder}; raw data: {outcome.dataset}")
+    table = options.own_table(localizations, folder)
+    session = prepare(request, device=device, server=address, keys=keys, localizations=table)
+    outcome = run_session(session, folder, window=not headless and has_display())
+    where = " (on the server)" if address is not None else ""
+    note(
+        f"picture and record: {outcome.hook.folder}{where}; raw data: {outcome.dataset}"
+        f"{told_tables(session.localizations)}"
+    )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 # A rate that keeps up in a quiet moment does not with a camera's software beside it.
-_RESERVE = 1.2
+RESERVE = 1.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Way:
 
 def keeps_up(rate: float, fps: float) -> bool:
     """Return whether a rate is enough, with something in reserve."""
-    return rate >= _RESERVE * fps
+    return rate >= RESERVE * fps
 
 
 def advise(

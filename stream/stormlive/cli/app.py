@@ -25,6 +25,7 @@ from stormlive.cli import (
     train,
     view,
     watch,
+    window,
 )
 from stormlive.cli.terminal import answers, console, show_error
 from stormlive_sim.errors import InputError
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 _COMMANDS: dict[str, Callable[..., object]] = {
     "demo": demo.demo,
+    "window": window.window,
     "acquire": acquire.acquire,
     "serve": serve.serve,
     "view": view.view,

@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,48 +13,17 @@ from rich.progress import Progress
 from rich.table import Table
 
 from stormlive.cli import options
-from stormlive.cli.advice import per_second
+from stormlive.cli.advice import RESERVE, keeps_up, per_second, span
 from stormlive.cli.terminal import answers, console, note
 from stormlive_sim.errors import InputError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from stormlive.cli.engine_times import EngineTimes
     from stormlive.server.engine import Engine
 
-# Emitters of 1000 photons per µm² and frame, over a background of 10 photons per pixel: a usual, rather dense frame.
-_DENSITY, _PHOTONS, _BACKGROUND = 3.0, 1000.0, 10.0
-_BATCH = 16
-_MOST_SIDE = 4096
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """What was measured for frames of side x side pixels; times in ms.
-
-    Attributes
-    ----------
-    side : int
-        Pixels.
-    frames_per_s : float
-        Of batches as large as the live engine forms them, camera ADU in, canvas out.
-    latency_p50_ms, latency_p99_ms : float
-        Of a single frame.
-    scaling_ms, network_ms, rendering_ms, rest_ms : float
-        Where the time of a frame in a batch goes; NaN for CEL0, which has no such parts.
-    peak_share : float
-        Of the convolutions' peak, reached by the network; NaN where it is not known.
-    """
-
-    side: int
-    frames_per_s: float
-    latency_p50_ms: float
-    latency_p99_ms: float
-    scaling_ms: float
-    network_ms: float
-    rendering_ms: float
-    rest_ms: float
-    peak_share: float
+_LEAST_SIDE, _MOST_SIDE = 16, 4096
+# A size that would take longer is left out, and how often about a frame is computed for its figures.
+_MOST_S, _TIMES = 240.0, 9
 
 
 def bench(
@@ -70,23 +39,36 @@ def bench(
 
     It tells what share of the processor's peak the network reaches; the peak is measured in the same run. Whether a
     certain camera is kept up with, the way from the camera included, is what [bold]stormlive preflight[/bold] tells.
+    Sizes for which there is too little memory, or that would take more than four minutes, are left out.
     """
+    from stormlive.cli.engine_times import measure
     from stormlive.server.engine import Engine
     from stormlive_models.peak import peak_macs_per_s
 
     numbers = _sides(sides)
     engine = Engine(model, device)
-    peak = peak_macs_per_s(engine.runtime) if engine.torch_device.type == "cpu" else float("nan")
-    rows = []
+    engine.check_live()
+    peak = peak_macs_per_s(engine.runtime, engine.torch_device)
+    rows: list[EngineTimes] = []
+    left_out: list[str] = []
     with Progress(console=console, transient=True) as bar:
         for side in bar.track(numbers, description="measuring"):
-            rows.append(_measure(engine, side, seconds, peak))
+            expected_s = _TIMES * rows[-1].latency_p50_ms / 1000 * (side / rows[-1].side) ** 2 if rows else 0.0
+            if expected_s > max(_MOST_S, _TIMES * seconds):
+                left_out.append(f"{side}² was left out: it would take {span(expected_s)}.")
+                continue
+            try:
+                rows.append(measure(engine, side, seconds, peak))
+            except InputError as error:
+                if not rows:
+                    raise
+                left_out.append(f"{side}² was left out: {error}.")
     answers.print(_table(rows))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     peak_text = "" if np.isnan(peak) else f", convolutions at {peak / 1e9:.0f} GMAC/s at most"
     place = f"{cores} processor core{'' if cores == 1 else 's'}"
     answers.print(f"{engine.model_name} on {engine.device}, {place}{peak_text}.")
-    for sentence in _advice(engine, rows):
+    for sentence in left_out + _advice(engine, rows):
         answers.print(sentence, markup=False)
     if json_file is not None:
         record = {
@@ -107,84 +89,14 @@ def _sides(text: str) -> list[int]:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
         numbers = []
-    if not numbers or any(not 16 <= number <= _MOST_SIDE for number in numbers):
-        raise InputError(f"--sides must be whole numbers from 16 to {_MOST_SIDE}, such as 64,512; got {text!r}")
+    if not numbers or any(not _LEAST_SIDE <= number <= _MOST_SIDE for number in numbers):
+        raise InputError(
+            f"--sides must be whole numbers from {_LEAST_SIDE} to {_MOST_SIDE}, such as 64,512; got {text!r}"
+        )
     return numbers
 
 
-def _frames(side: int, n: int) -> "NDArray[np.uint16]":
-    """Return simulated frames of a camera of 100 nm, 100 ADU offset and 2 ADU per photon."""
-    import torch
-
-    from stormlive_sim.psf import render_gaussians
-    from stormlive_sim.sensor import scmos
-
-    generator = torch.Generator().manual_seed(0)
-    count = round(_DENSITY * (side / 10) ** 2) * n
-    x, y = torch.rand(2, count, generator=generator) * side
-    clean = torch.full((n, side, side), _BACKGROUND)
-    frame = torch.arange(count) % n
-    render_gaussians(clean, frame, x, y, torch.full((count,), _PHOTONS), torch.tensor(1.15), radius=5)
-    return scmos().expose(clean, generator).numpy().astype(np.uint16)
-
-
-def _measure(engine: "Engine", side: int, seconds: float, peak: float) -> Row:
-    import torch
-
-    from stormlive.server.engine import localizing_network
-    from stormlive.wire.messages import Calibration
-    from stormlive_models.normalize import livenet_input
-    from stormlive_models.peak import median_seconds, network_macs
-    from stormlive_models.zoo import CEL0
-
-    calibration = Calibration(
-        pixel_size_nm=100,
-        baseline_adu=options.DEFAULT_BASELINE_ADU,
-        photons_per_adu=options.DEFAULT_PHOTONS_PER_ADU,
-        exposure_ms=10,
-    )
-    reconstruction = engine.open((side, side), calibration)
-    n = max(1, min(_BATCH, _BATCH * 64**2 // side**2)) if engine.torch_device.type == "cpu" else _BATCH
-    adu = _frames(side, n)
-    whole, _ = median_seconds(lambda: reconstruction.add(adu), seconds)
-    p50, p99 = median_seconds(lambda: reconstruction.add(adu[:1]), seconds)
-    whole_ms, parts, share = 1000 * whole / n, [float("nan")] * 3, float("nan")
-    card = reconstruction.model.card
-    if card.architecture == "livenet":
-        network = localizing_network(reconstruction.model)
-        photons = (torch.from_numpy(adu.astype(np.float32)).to(engine.torch_device) - 100) * 0.5
-
-        def synchronized(work: object) -> object:
-            if engine.torch_device.type == "cuda":
-                torch.cuda.synchronize()
-            return work
-
-        with torch.no_grad():
-            tiles = list(network.tiles(photons))
-            canvas = torch.zeros(side * network.upsampling, side * network.upsampling, device=engine.torch_device)
-            scaling, _ = median_seconds(lambda: synchronized(livenet_input(photons)), seconds / 4)
-            both, _ = median_seconds(lambda: synchronized([*network.tiles(photons)]), seconds / 2)
-            rendering, _ = median_seconds(
-                lambda: synchronized([network.render(tile, canvas) for tile in tiles]), seconds / 4
-            )
-        parts = [1000 * value / n for value in (scaling, max(0.0, both - scaling), rendering)]
-        share = network_macs(network) * (side / 64) ** 2 / (parts[1] / 1000) / peak
-    elif card.architecture != CEL0:
-        parts = [0.0, whole_ms, 0.0]
-    return Row(
-        side=side,
-        frames_per_s=1000 / whole_ms,
-        latency_p50_ms=1000 * p50,
-        latency_p99_ms=1000 * p99,
-        scaling_ms=parts[0],
-        network_ms=parts[1],
-        rendering_ms=parts[2],
-        rest_ms=max(0.0, whole_ms - sum(parts)),
-        peak_share=share,
-    )
-
-
-def _table(rows: list[Row]) -> Table:
+def _table(rows: "list[EngineTimes]") -> Table:
     table = Table(
         "frame",
         "frames/s",
@@ -211,17 +123,22 @@ def _ms(value: float) -> str:
     return "–" if np.isnan(value) else f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
 
 
-def _advice(engine: "Engine", rows: list[Row]) -> list[str]:
+def _advice(engine: "Engine", rows: "list[EngineTimes]") -> list[str]:
     """Return what to do to be faster."""
     from importlib.util import find_spec
 
-    said = []
-    video = [row for row in rows if row.frames_per_s >= 30]
-    if video:
-        largest = max(video, key=lambda row: row.side)
-        said.append(f"Live at 30 frames/s and more up to {largest.side}² pixels.")
-    else:
-        said.append("Not live at 30 frames/s for any of these sizes.")
+    import torch
+
+    # The server leaves a core to the acquisition's program.
+    cores = torch.get_num_threads()
+    share = (cores - 1) / cores if engine.torch_device.type == "cpu" and cores > 1 else 1.0
+    regions = {fps: side for fps in (30, 100) if (side := _largest(rows, fps, share)) >= _LEAST_SIDE}
+    listed = ", ".join(f"{side}x{side} pixels at {fps} frames/s" for fps, side in regions.items())
+    said = [f"Live, beside an acquisition: {listed}." if regions else "Nothing is live at 30 frames/s here."]
+    slow = [row for row in rows if not keeps_up(share * row.frames_per_s, 30)]
+    if slow:
+        exposures = ", ".join(f"{row.side}² with {_exposure(RESERVE / share / row.frames_per_s)}" for row in slow)
+        said.append(f"Longer exposures are live too: {exposures}; or `stormlive reconstruct` afterwards.")
     if engine.torch_device.type == "cpu":
         if find_spec("openvino") is None:
             said.append("OpenVINO is two to three times faster on most CPUs: pip install 'stormlive[openvino]'.")
@@ -229,3 +146,17 @@ def _advice(engine: "Engine", rows: list[Row]) -> list[str]:
             said.append("--model small computes less than half of livenet; `stormlive models` says what it costs.")
         said.append("A GPU is what larger fields take; the acquisition's program needs a core of its own.")
     return said
+
+
+def _largest(rows: "list[EngineTimes]", fps: float, share: float) -> int:
+    """Return the side of the largest square that keeps up with a camera on a share of what was measured."""
+    enough = [row for row in rows if keeps_up(share * row.frames_per_s, fps)]
+    near = max(enough, key=lambda row: row.side) if enough else min(rows, key=lambda row: row.side)
+    # From one size to the next, time grows with the pixels.
+    side = near.side * (share * near.frames_per_s / fps / RESERVE) ** 0.5
+    larger = [row.side for row in rows if row.side > near.side]
+    return int(min([side, *larger])) // 8 * 8
+
+
+def _exposure(seconds: float) -> str:
+    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

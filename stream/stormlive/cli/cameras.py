@@ -1,19 +1,20 @@
-"""The cameras that a command can name, built in the process that acquires."""
+"""The simulated cameras that a command can name, built in the process that acquires."""
 
 import math
 import time
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 
-from stormlive.wire.messages import Calibration
+from stormlive.acquire.request import MICROTUBULES, Simulated
+from stormlive.wire.calibration import Calibration
 from stormlive_sim.blinking import Blinking
-from stormlive_sim.camera import Camera, MovieCamera
+from stormlive_sim.camera import Camera
 from stormlive_sim.errors import InputError
 from stormlive_sim.movie import SceneSettings
-from stormlive_sim.recording import Recording
+from stormlive_sim.scene_file import find_scene, read_scene
 from stormlive_sim.sensor import emccd
 from stormlive_sim.simulated_camera import SimulatedCamera
 
@@ -31,6 +32,27 @@ def demo_scene(shape: tuple[int, int], calibration: Calibration, seed: int) -> S
         sensor=emccd(calibration.baseline_adu, calibration.photons_per_adu),
         seed=seed,
     )
+
+
+def sample(source: Simulated, calibration: Calibration) -> SceneSettings:
+    """Return what a simulated camera of this calibration looks at.
+
+    Raises
+    ------
+    InputError
+        When its scene is none.
+    """
+    if source.scene == MICROTUBULES:
+        return demo_scene(source.shape, calibration, seed=0)
+    scene = read_scene(find_scene(source.scene))
+    height, width = source.shape
+    camera = {"baseline_adu": calibration.baseline_adu, "photons_per_adu": calibration.photons_per_adu}
+    return replace(
+        scene,
+        movie=replace(scene.movie, size=(width, height), exposure_ms=calibration.exposure_ms),
+        optics=replace(scene.optics, pixel_size_nm=calibration.pixel_size_nm),
+        camera=replace(scene.camera, **camera),
+    ).settings()
 
 
 def simulated_camera(settings: SceneSettings) -> partial[Camera]:
@@ -56,16 +78,7 @@ def refuse_too_fast(settings: SceneSettings, exposure_ms: float) -> None:
         )
 
 
-def movie_camera(path: Path) -> partial[Camera]:
-    """Return what builds a camera that plays a recorded movie."""
-    return partial(_movie, path)
-
-
 def _simulated(settings: SceneSettings) -> Camera:
     # A frame is too little work to share, and beside a busy network sharing it means waiting for the other core.
     torch.set_num_threads(1)
     return SimulatedCamera(settings)
-
-
-def _movie(path: Path) -> Camera:
-    return MovieCamera(Recording.open(path))

@@ -2,12 +2,15 @@
 
 import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stormlive.cli import options
 from stormlive.cli.terminal import note
+
+if TYPE_CHECKING:
+    from stormlive.acquire.report import HookReport
 
 
 def demo(
@@ -27,16 +30,17 @@ def demo(
 ) -> None:
     """Watch simulated microtubules appear while a simulated camera runs in the real Micro-Manager core.
 
-    Camera, Pycro-Manager acquisition, wire, network, live picture, files: the same path as with a microscope. It
-    ends with a picture of widefield, super-resolved and truth side by side.
+    Camera, Pycro-Manager acquisition, wire, network, live picture, files: the same path as with a microscope. When
+    the camera has stopped, a picture of widefield, super-resolved and truth side by side is written.
     """
     from stormlive.acquire.acquisition import AcquisitionSettings
     from stormlive.cli.cameras import demo_scene, refuse_too_fast, simulated_camera
-    from stormlive.cli.session import Session, run_session
+    from stormlive.cli.live_run import Session
+    from stormlive.cli.session import run_session
     from stormlive.output.ome_tiff import read_image
     from stormlive.output.preview import Panel, write_side_by_side
     from stormlive.viewer.screen import has_display
-    from stormlive.wire.messages import Calibration
+    from stormlive.wire.calibration import Calibration
     from stormlive_sim.movie import Scene, truth_image
 
     calibration = Calibration(
@@ -64,18 +68,20 @@ def demo(
         calibration=calibration,
         model=model,
         device=device,
-        window=window,
     )
-    outcome = run_session(session, folder)
-    canvas, sub_pixel_nm = read_image(folder / "superres.ome.tif")
-    widefield, camera_nm = read_image(folder / "widefield.ome.tif")
-    upsampling = round(camera_nm / sub_pixel_nm)
-    truth = truth_image(Scene(scene), outcome.hook.offered, exposure_ms, upsampling).numpy()
-    picture = folder / "side_by_side.png"
-    panels = [
-        Panel(title="Widefield", image=widefield, pixel_size_nm=camera_nm, colormap="gray"),
-        Panel(title="stormlive", image=canvas, pixel_size_nm=sub_pixel_nm),
-        Panel(title="Truth", image=truth, pixel_size_nm=sub_pixel_nm),
-    ]
-    write_side_by_side(picture, panels)
-    note(f"look at {picture}; the image with its scale is {folder / 'superres.ome.tif'}")
+
+    def compare(report: "HookReport") -> None:
+        canvas, sub_pixel_nm = read_image(folder / "superres.ome.tif")
+        widefield, camera_nm = read_image(folder / "widefield.ome.tif")
+        upsampling = round(camera_nm / sub_pixel_nm)
+        truth = truth_image(Scene(scene), report.offered, exposure_ms, upsampling).numpy()
+        picture = folder / "side_by_side.png"
+        panels = [
+            Panel(title="Widefield", image=widefield, pixel_size_nm=camera_nm, colormap="gray"),
+            Panel(title="stormlive", image=canvas, pixel_size_nm=sub_pixel_nm),
+            Panel(title="Truth", image=truth, pixel_size_nm=sub_pixel_nm),
+        ]
+        write_side_by_side(picture, panels)
+        note(f"look at {picture}; the image with its scale is {folder / 'superres.ome.tif'}")
+
+    run_session(session, folder, window=window, when_written=compare)

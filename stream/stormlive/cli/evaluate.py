@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _TOLERANCES_NM = (50.0, 100.0, 250.0)
 _MOST_OUTSIDE = 0.05
+_MOST_BEYOND = 0.05
 _MOST_FRAMES = 10_000_000
 _ROWS = 20
 
@@ -155,6 +156,9 @@ def _show_localizations(path: Path | None, result: "Evaluation", *, frames: bool
         soft_wrap=True,
         markup=False,
     )
+    hint = _part(result)
+    if hint:
+        answers.print(hint, soft_wrap=True)
     table = Table("within", *(f"{tolerance:g} nm" for tolerance, _ in found.scores))
     for name, text in _ROWS_OF_SCORES:
         table.add_row(name, *(text(s) for _, s in found.scores))
@@ -167,6 +171,21 @@ def _show_localizations(path: Path | None, result: "Evaluation", *, frames: bool
         for span, n_true, n_found, jaccard in found.blocks(_ROWS):
             blocks.add_row(span, str(n_true), str(n_found), *(_number(j, ".3f") for j in jaccard))
         answers.print(blocks)
+
+
+def _part(result: "Evaluation") -> str:
+    """Return what to think of, where many emitters are of frames beyond those that the table is of."""
+    found = result.localizations
+    if found is None or not len(found.table):
+        return ""
+    first, last = int(found.table.frame.min()), int(found.table.frame.max())
+    beyond = int(((result.truth.frame < first) | (result.truth.frame > last)).sum())
+    if beyond <= _MOST_BEYOND * len(result.truth):
+        return ""
+    return (
+        f"The table is of frames {first + 1} to {last + 1} alone; the {beyond} true emitters of the others count as "
+        "missed. To judge those frames, leave the others out of the truth."
+    )
 
 
 def _show_image(path: Path | None, result: "Evaluation") -> None:

@@ -13,7 +13,7 @@ from stormlive.offline.cluster import existing_cluster, local_cluster
 from stormlive.offline.picture import Picture
 from stormlive.server.engine import Engine
 from stormlive.server.run_table import RunTable
-from stormlive.wire.messages import Calibration
+from stormlive.wire.calibration import Calibration
 from stormlive_models.runtime import TORCH
 from stormlive_sim.errors import InputError
 

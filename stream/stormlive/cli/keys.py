@@ -8,7 +8,7 @@ import typer
 
 from stormlive.cli.terminal import answers
 from stormlive.wire.curve import ALLOWED, CLIENT_SECRET, SERVER_PUBLIC, SERVER_SECRET, KeyPair, ServerKeys
-from stormlive.wire.messages import check_run_name
+from stormlive.wire.run_name import check_run_name
 from stormlive_sim.errors import InputError
 
 _SERVER = "server"

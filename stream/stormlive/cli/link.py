@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormlive.output.tables import Sink
-from stormlive.wire.messages import Calibration
+from stormlive.wire.calibration import Calibration
+from stormlive.wire.fields import Region
 from stormlive_sim.errors import InputError
 
 _START_TIMEOUT_S = 60.0
@@ -26,7 +27,7 @@ class NoReconstruction:
     def __init__(self, shape: tuple[int, int]) -> None:
         self._shape = shape
 
-    def add(self, frames: NDArray[Any], sink: Sink | None = None) -> None:
+    def add(self, frames: NDArray[Any], sink: Sink | None = None, *, region: Region | None = None) -> None:
         """Do nothing."""
 
     def view(self, level: int, x: int, y: int, w: int, h: int) -> NDArray[np.float32]:

@@ -23,6 +23,15 @@ def own_server(out: Path, *, model: str, device: str, localizations: Path | None
     )
 
 
+def told_tables(table: Path | None) -> str:
+    """Return where the localizations of a run that has ended lie, as the end of a sentence; empty without any."""
+    if table is None:
+        return ""
+    # Of several canvases each has a table of its own.
+    tables = [table] if table.exists() else sorted(table.parent.glob(f"{table.stem}_*{table.suffix}"))
+    return f"; localizations: {', '.join(map(str, tables))}" if tables else ""
+
+
 @contextlib.contextmanager
 def connected(server: str | None, keys: Path | None, own: ServerSettings, pixel_size_nm: float) -> Iterator[LiveClient]:
     """Connect to the server at an address, or run one of our own meanwhile.

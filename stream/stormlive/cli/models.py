@@ -21,8 +21,9 @@ def models() -> None:
     table = Table("name", "camera\npixel, nm", "canvas", "PSF\nσ, nm", "photons", "emitters\n/µm²", "Jaccard*")
     for name, card in cards.items():
         data = card.training["data"]
+        about = "\n(default)" if name == DEFAULT else "\n(reconstruct)" if card.context else ""
         table.add_row(
-            f"{name}\n(default)" if name == DEFAULT else name,
+            name + about,
             _camera_pixels(card),
             f"×{card.upsampling}",
             *(_span(data[key]) for key in ("psf_sigma_nm", "photons", "density_per_um2")),
@@ -45,6 +46,11 @@ def models() -> None:
     answers.print(
         "* at 1 / 3 / 5 emitters/µm², tolerance 100 nm, 1000 photons, background 10 photons/px; from the models' cards."
     )
+    if any(card.context for card in cards.values()):
+        answers.print(
+            "reconstruct: it looks at the frames before and after each one, and is for `stormlive reconstruct` alone; "
+            "its Jaccard is that of emitters on for 2 frames on average."
+        )
 
 
 def _span(limits: tuple[float, float]) -> str:

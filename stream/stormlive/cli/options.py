@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.models import OptionInfo
 
-from stormlive.wire.transport import DEFAULT_ADDRESS, port_of
+from stormlive.wire.transport import full_address
 from stormlive_sim.atomic import cannot_write
 from stormlive_sim.errors import InputError
 
@@ -43,6 +45,20 @@ Exposure = Annotated[
     float,
     typer.Option("--exposure-ms", min=0.01, max=600_000, rich_help_panel=_CAMERA, help="Exposure of a frame."),
 ]
+
+
+def _needed(option: Any) -> OptionInfo:  # noqa: ANN401
+    """Return one of these for a real camera, of which nothing can be supposed; see `require_calibration`."""
+    (info,) = option.__metadata__
+    info = copy(info)
+    info.show_default, info.rich_help_panel = False, f"{_CAMERA} (all four are needed)"
+    return info
+
+
+NeededPixelSize = Annotated[float, _needed(PixelSize)]
+NeededBaseline = Annotated[float, _needed(Baseline)]
+NeededPhotonsPerAdu = Annotated[float, _needed(PhotonsPerAdu)]
+NeededExposure = Annotated[float, _needed(Exposure)]
 Model = Annotated[
     str,
     typer.Option(
@@ -72,6 +88,16 @@ Localizations = Annotated[
         ".yaml beside it for Picasso. A file that exists is not touched.",
     ),
 ]
+ComputedRegion = Annotated[
+    str | None,
+    typer.Option(
+        "--region",
+        metavar="X,Y,WIDTH,HEIGHT",
+        rich_help_panel=_ENGINE,
+        help="Compute this part of the frames only, in their pixels, which takes less time; the picture stays empty "
+        "elsewhere. Raw data is not touched by it.",
+    ),
+]
 Headless = Annotated[bool, typer.Option("--headless", help="Open no window, even where there is a screen.")]
 
 Server = Annotated[
@@ -90,6 +116,8 @@ ClientKeysFolder = Annotated[
         help="This machine's folder of keys, for a server with keys (see `stormlive keys`).",
     ),
 ]
+
+server_address = full_address
 
 DEFAULT_PIXEL_SIZE_NM = 100.0
 DEFAULT_BASELINE_ADU = 100.0
@@ -114,21 +142,6 @@ def image_size(text: str) -> tuple[int, int]:
     return shape
 
 
-def region(text: str) -> tuple[int, int, int, int]:
-    """Return (x, y, width, height) of ``X,Y,WIDTH,HEIGHT``.
-
-    Raises
-    ------
-    InputError
-        When the text is none.
-    """
-    parts = text.split(",")
-    if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts):
-        raise InputError(f"expected a region as X,Y,WIDTH,HEIGHT in pixels, such as 128,0,256,256, got {text!r}")
-    x, y, width, height = map(int, parts)
-    return x, y, width, height
-
-
 def check_server(server: str | None, keys: Path | None, **files: Path | None) -> str | None:
     """Return the address of ``--server``, None without; InputError when `files` that it writes are given as well."""
     if server is None:
@@ -137,7 +150,7 @@ def check_server(server: str | None, keys: Path | None, **files: Path | None) ->
         return None
     if given := [f"--{name}" for name, path in files.items() if path is not None]:
         raise InputError(f"the server writes the files: give {' and '.join(given)} to `stormlive serve` instead")
-    return server_address(server)
+    return full_address(server)
 
 
 def own_table(localizations: Path | None, folder: Path) -> Path | None:
@@ -149,14 +162,6 @@ def own_table(localizations: Path | None, folder: Path) -> Path | None:
     check_new_table(localizations)
     check_can_write(localizations, own_folder=folder)
     return localizations.absolute()
-
-
-def server_address(text: str) -> str:
-    """Return ``tcp://HOST:PORT`` of an address that may lack ``tcp://`` and, then, the port."""
-    if "://" in text:
-        return text
-    host, colon, port = text.partition(":")
-    return f"tcp://{host}:{port}" if colon else f"tcp://{host}:{port_of(DEFAULT_ADDRESS)}"
 
 
 def check_can_write(path: Path, own_folder: Path | None = None) -> None:

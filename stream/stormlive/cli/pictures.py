@@ -8,8 +8,8 @@ from stormlive.offline.picture import Picture
 
 if TYPE_CHECKING:
     from stormlive.output.tables import Table
-    from stormlive.server.engine import Reconstruction
-    from stormlive.wire.messages import Calibration
+    from stormlive.server.reconstruction import Reconstruction
+    from stormlive.wire.calibration import Calibration
 
 
 def pictures_of(movies: list[Path], output: Path, localizations: Path | None, *, each: bool) -> list[Picture]:

@@ -18,7 +18,7 @@ from stormlive.cli.advice import Asked, Way, advise, keeps_up, per_second
 from stormlive.cli.terminal import answers, console
 
 if TYPE_CHECKING:
-    from stormlive.wire.messages import Calibration
+    from stormlive.wire.calibration import Calibration
 
 _LEAST_SIDE = 32
 
@@ -47,7 +47,7 @@ def preflight(
     measures a running server with its model, through the network; each measurement leaves a small run among its own.
     """
     from stormlive.cli.link import link_server
-    from stormlive.wire.messages import Calibration
+    from stormlive.wire.calibration import Calibration
 
     shape = options.image_size(roi)
     given = options.check_server(server, keys)
@@ -170,11 +170,12 @@ def _binned(bench: _Bench, asked: Asked) -> list[Way]:
 
 
 def _other_models(model: str, pixel_size_nm: float) -> list[str]:
-    """Return the shipped models of other families that take this camera."""
+    """Return the shipped models of other families that take this camera live."""
     from stormlive_models.checkpoint import read_card
     from stormlive_models.zoo import camera_pixels_nm, family, shipped
 
-    names = [name for name in shipped() if name not in family(model)]
+    live = [name for name, path in shipped().items() if not read_card(path).context]
+    names = [name for name in live if name not in family(model)]
     heads = [name for name in names if not any(name in family(other)[1:] for other in names)]
     cards = {name: camera_pixels_nm(read_card(shipped()[member]) for member in family(name)) for name in heads}
     return [name for name, spans in cards.items() if any(low <= pixel_size_nm <= high for low, high in spans)]

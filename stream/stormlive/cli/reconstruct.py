@@ -14,9 +14,9 @@ from stormlive_sim.errors import InputError
 if TYPE_CHECKING:
     from stormlive.offline.picture import Picture
     from stormlive.server.engine import Engine
-    from stormlive.wire.messages import Calibration
+    from stormlive.wire.calibration import Calibration
+    from stormlive.wire.fields import Region
 
-_BLOCK = 32
 _MANY = "Many movies, or very long ones"
 
 
@@ -38,6 +38,7 @@ def reconstruct(
         ),
     ],
     localizations: options.Localizations = None,
+    region: options.ComputedRegion = None,
     model: options.Model = "livenet",
     device: options.Device = "auto",
     pixel_size_nm: options.PixelSize = options.DEFAULT_PIXEL_SIZE_NM,
@@ -74,10 +75,15 @@ def reconstruct(
     the picture is the same but for the order of its sums (1e-5 of the brightest sub-pixel), and the table but for the
     last digits.
     """
+    from stormlive.acquire.request import parse_region
     from stormlive.output.tables import check_new_table, check_table_name
     from stormlive.server.engine import Engine
-    from stormlive.wire.messages import Calibration
+    from stormlive.wire.calibration import Calibration
+    from stormlive.wire.region import check_region
 
+    part = None if region is None else check_region(parse_region(region))
+    if part is not None and (workers is not None or scheduler is not None):
+        raise InputError("--region is for this process alone: leave out --workers and --scheduler")
     if workers is not None and scheduler is not None:
         raise InputError("--workers starts processes here, --scheduler uses those of a cluster: give one of them")
     each = output.is_dir() or not (output.suffix or output.exists())
@@ -106,18 +112,22 @@ def reconstruct(
         engine = Engine(model, device)
         for picture in pictures:
             with picture.movie:
-                _reconstruct(engine, picture, calibration)
+                _reconstruct(engine, picture, calibration, part)
         return
     from stormlive.cli.farm import reconstruct_on_cluster
 
     reconstruct_on_cluster(pictures, calibration, model, device, workers, scheduler)
 
 
-def _reconstruct(engine: "Engine", picture: "Picture", calibration: "Calibration") -> None:
+def _reconstruct(engine: "Engine", picture: "Picture", calibration: "Calibration", part: "Region | None") -> None:
+    from stormlive.offline.blocks import blocks
     from stormlive.server.run_table import RunTable
+    from stormlive.wire.region import computed_region
 
     movie = picture.movie
     n_frames = len(movie)
+    _, height, width = movie.shape
+    region = computed_region(part, (height, width))
     reconstruction = engine.open(movie.shape[1:], calibration)
     table = None
     if picture.table is not None:
@@ -126,10 +136,10 @@ def _reconstruct(engine: "Engine", picture: "Picture", calibration: "Calibration
     started = time.perf_counter()
     with frame_progress() as bar:
         task = bar.add_task(movie.name, total=n_frames, rate="")
-        for first, frames in movie.blocks(_BLOCK):
-            done = first + len(frames)
-            reconstruction.add(frames, None if table is None else table.sink(range(first, done)))
-            bar.update(task, completed=done, rate=f"{done / (time.perf_counter() - started):.0f} frames/s")
+        for block in blocks(movie, reconstruction.context):
+            sink = None if table is None else table.sink(range(block.first, block.end))
+            reconstruction.add(block.frames, sink, block.own, region=region)
+            bar.update(task, completed=block.end, rate=f"{block.end / (time.perf_counter() - started):.0f} frames/s")
     if table is not None:
         table.close(n_frames)
     seconds = time.perf_counter() - started

@@ -3,8 +3,9 @@
 import signal
 import threading
 from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +14,9 @@ from stormlive.cli.status import StatusLine
 from stormlive.cli.terminal import note
 from stormlive.server.limits import CHECKPOINT_S
 from stormlive.wire.transport import DEFAULT_ADDRESS
+
+if TYPE_CHECKING:
+    from stormlive.server.protocols import FinishedRun
 
 
 def serve(
@@ -80,6 +84,14 @@ def serve(
             "at least: it bounds the server's memory.",
         ),
     ] = 64,
+    steer: Annotated[
+        bool,
+        typer.Option(
+            "--steer",
+            help="Let everyone who looks choose in the window which part of the frames is computed; otherwise only the "
+            "program that runs the acquisition may.",
+        ),
+    ] = False,
     localizations: Annotated[
         Path | None,
         typer.Option(
@@ -111,14 +123,28 @@ def serve(
         checkpoint_s=checkpoint_every,
         grace_s=patience,
         max_frame_mb=max_frame_mb,
+        open_steering=steer,
     )
     options.check_can_fill(out)
+
+    ended: SimpleQueue[str] = SimpleQueue()
+
+    def when_written(run: "FinishedRun", folder: str) -> None:
+        table = "" if localizations is None else f", {localizations.name} among them"
+        ended.put(f"{run.start.name}: {run.ledger.sentence()} Its files{table}: {folder}")
+        if run.judgement is not None and run.judgement.final.gauge == "red":
+            ended.put(f"{run.start.name}: {run.judgement.final.sentence}")
+
+    def tell() -> None:
+        while not ended.empty():
+            note(ended.get())
+
     stop = threading.Event()
 
     def end(_signal: int, _frame: FrameType | None) -> None:
         stop.set()
 
-    with build_server(settings) as server:
+    with build_server(settings, when_written) as server:
         signal.signal(signal.SIGTERM, end)
         clients = "this machine may connect" if keys is None else f"encrypted, for the keys in {keys}"
         note(
@@ -136,6 +162,8 @@ def serve(
                     status = client.status(0.5)
                     if status is not None:
                         line.show(status)
+                    tell()
             except KeyboardInterrupt:
                 pass
+    tell()
     note("stopped")

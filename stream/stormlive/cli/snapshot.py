@@ -13,7 +13,7 @@ from stormlive_sim.errors import InputError
 
 if TYPE_CHECKING:
     from stormlive.wire.client import LiveClient
-    from stormlive.wire.messages import Status
+    from stormlive.wire.viewing import Status
 
 # A server publishes about five times a second.
 _WAIT_S = 5.0
@@ -33,7 +33,7 @@ def snapshot(
     if output.suffix.lower() != ".png":
         raise InputError(f"{output} is to be a picture: give a name that ends in .png")
     options.check_can_write(output)
-    with LiveClient(options.server_address(address), keys=load_client_keys(keys)) as client:
+    with LiveClient(address, keys=load_client_keys(keys)) as client:
         status = _status(client)
         if status is None or status.shape is None or status.upsampling is None:
             raise InputError("the server has no picture yet: no run has begun since it was started")

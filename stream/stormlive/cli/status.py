@@ -3,13 +3,14 @@
 import time
 from types import TracebackType
 from typing import Self
+from uuid import UUID
 
 from rich.live import Live
 from rich.text import Text
 
 from stormlive.cli.terminal import console, note
 from stormlive.wire.client import status_text
-from stormlive.wire.messages import Status
+from stormlive.wire.viewing import Status
 
 _PLAIN_INTERVAL_S = 2.0
 
@@ -20,6 +21,7 @@ class StatusLine:
     def __init__(self) -> None:
         self._live = Live(console=console, refresh_per_second=5, transient=False) if console.is_terminal else None
         self._printed = ("", 0.0)
+        self._ended: UUID | None = None
 
     def show(self, status: Status) -> None:
         """Show a status."""
@@ -27,10 +29,13 @@ class StatusLine:
         if self._live is not None:
             self._live.update(Text(text, no_wrap=True, overflow="ellipsis"))
             return
+        if status.state == "finished" and status.run == self._ended:
+            return  # only its rate falls any more
         last, when = self._printed
         if text != last and time.monotonic() - when >= _PLAIN_INTERVAL_S:
             note(text)
             self._printed = (text, time.monotonic())
+            self._ended = status.run if status.state == "finished" else None
 
     def __enter__(self) -> Self:
         if self._live is not None:

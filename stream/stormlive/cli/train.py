@@ -42,8 +42,8 @@ def train(
         str,
         typer.Argument(
             metavar="NAME|RECIPE.toml",
-            help="Ranges of the simulation, network, steps: livenet, small, livenet-140nm, finetune, deepstorm2018, or "
-            "a file.",
+            help="Ranges of the simulation, network, steps: livenet, small, livenet-140nm, livenet-context, "
+            "finetune, deepstorm2018, or a file.",
         ),
     ],
     output: Annotated[
@@ -88,7 +88,7 @@ def train(
     experiment; they are localized classically, and crops of them are summed to dense frames:
     [bold]stormlive train finetune -o MINE.safetensors --start-from livenet --experimental SPARSE.tif[/bold].
     """
-    from stormlive.server.engine import select_device
+    from stormlive.server.devices import select_devices
     from stormlive_models.training.loop import train as run_training
     from stormlive_models.training.original import train_original
     from stormlive_models.training.recipe import find_recipe, read_recipe
@@ -110,25 +110,21 @@ def train(
         raise InputError(
             f"the training would replace {output}, which it starts from, and could not be resumed; give -o another name"
         )
-    where = select_device(device)
+    where = select_devices(device)[0]
     source = TrainingData()
+    if experimental is not None and settings.epochs is not None:
+        raise InputError("a recipe with an [epochs] table takes no --experimental: leave it out")
     if experimental is not None:
         source = _experimental(experimental, settings, where, emccd, pixel_size_nm, baseline_adu, photons_per_adu)
-    if settings.epochs is not None:
-        if experimental is not None or resume:
-            raise InputError(
-                "a recipe with an [epochs] table takes neither --experimental nor --resume; leave them out, or go on "
-                "from weights with --start-from"
-            )
-        with Progress(*_COLUMNS, console=console) as bar:
-            card = train_original(settings, output, where, _Display(bar), begin)
-        epochs, steps, minutes = (card.trained[key] for key in ("epochs", "steps", "minutes"))
-        note(f"wrote {output}: the best weights, of {epochs} epochs, {steps} steps and {minutes} minutes")
-        return
     with Progress(*_COLUMNS, console=console) as bar:
-        card = run_training(settings, output, where, _Display(bar), source, begin, resume=resume)
+        if settings.epochs is None:
+            card = run_training(settings, output, where, _Display(bar), source, begin, resume=resume)
+            of = "after"
+        else:
+            card = train_original(settings, output, where, _Display(bar), begin, resume=resume)
+            of = f"with the best weights, of {card.trained['epochs']} epochs,"
     ended, steps, minutes = (card.trained[key] for key in ("ended", "steps", "minutes"))
-    note(f"{ended}: wrote {output} and {report_path(output)} after {steps} steps and {minutes} minutes")
+    note(f"{ended}: wrote {output} and {report_path(output)} {of} {steps} steps and {minutes} minutes")
     if state_path(output).exists():
         note(f"{state_path(output)} is kept: the same command with --resume goes on")
 
@@ -177,6 +173,11 @@ def _experimental(
     from stormlive_models.training.spot_library import collect_spots
     from stormlive_sim.recording import Recording
 
+    if recipe.data.on_frames is not None:
+        raise InputError(
+            "crops of spots are summed to single frames without neighbours: --experimental takes no recipe with "
+            "data.on_frames; leave that and model.context out"
+        )
     if pixel_size_nm != recipe.data.pixel_size_nm:
         raise InputError(
             f"the recording has pixels of {pixel_size_nm:g} nm (--pixel-size-nm), the recipe trains for "

@@ -1,5 +1,6 @@
 """``stormlive view``: the window on a running server, or on the folder of a finished run."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -31,18 +32,19 @@ def view(
     from stormlive.wire.curve import load_client_keys
 
     if Path(what).is_dir():
-        saved = SavedView(Path(what))
-        _require_screen(has_display())
-        run_window(saved, f"stormlive – {what}", whole=saved.whole)
+        with closing(SavedView(Path(what))) as saved:
+            _require_screen(has_display())
+            run_window(saved, f"stormlive – {what}", whole=saved.whole)
         return
-    address, client_keys = options.server_address(what), load_client_keys(keys)
+    client_keys = load_client_keys(keys)
     # What is wrong with the address is said before a window opens.
-    LiveClient(address, keys=client_keys).close()
+    with LiveClient(what, keys=client_keys) as client:
+        address = client.address
     _require_screen(has_display())
     remote = RemoteView(address, keys=client_keys)
     note(f"watching {address}; close the window or press Ctrl-C to leave, the run goes on")
     try:
-        run_window(remote, f"stormlive – {address}", whole=remote.whole)
+        run_window(remote, f"stormlive – {address}", whole=remote.whole, steer=remote.steer)
     except KeyboardInterrupt:
         pass
     finally:

@@ -50,10 +50,10 @@ def watch(
     localizations: options.Localizations = None,
     model: options.Model = "livenet",
     device: options.Device = "auto",
-    pixel_size_nm: options.PixelSize = options.DEFAULT_PIXEL_SIZE_NM,
-    baseline_adu: options.Baseline = options.DEFAULT_BASELINE_ADU,
-    photons_per_adu: options.PhotonsPerAdu = options.DEFAULT_PHOTONS_PER_ADU,
-    exposure_ms: options.Exposure = options.DEFAULT_EXPOSURE_MS,
+    pixel_size_nm: options.NeededPixelSize = options.DEFAULT_PIXEL_SIZE_NM,
+    baseline_adu: options.NeededBaseline = options.DEFAULT_BASELINE_ADU,
+    photons_per_adu: options.NeededPhotonsPerAdu = options.DEFAULT_PHOTONS_PER_ADU,
+    exposure_ms: options.NeededExposure = options.DEFAULT_EXPOSURE_MS,
 ) -> None:
     """Watch a recording grow that another program is writing: its files are read, nothing else is touched.
 
@@ -62,10 +62,11 @@ def watch(
     """
     from stormlive.acquire.hook import StreamHook
     from stormlive.acquire.stream import FrameStream
-    from stormlive.cli.live import connected, own_server
+    from stormlive.cli.live import connected, own_server, told_tables
     from stormlive.viewer.screen import has_display
+    from stormlive.wire.calibration import Calibration
     from stormlive.wire.curve import load_client_keys
-    from stormlive.wire.messages import Calibration, run_name_from
+    from stormlive.wire.run_name import run_name_from
     from stormlive_sim.growing import FollowedRecording
 
     options.require_calibration(context)
@@ -108,7 +109,7 @@ def watch(
         reason = (report and report.failed) or "the server was lost, and with it the live picture"
         raise InputError(f"{reason}; the recording is untouched: stormlive reconstruct {path} -o picture.ome.tif")
     note(f"{_ENDS[followed.ended or 'stopped']}: {report.sentence}")
-    note(f"picture and record: {report.folder}")
+    note(f"picture and record: {report.folder}{told_tables(table)}")
 
 
 def _follow(
@@ -134,7 +135,7 @@ def _follow(
                     view = None
                 with contextlib.suppress(TimeoutError):
                     sending.result(0.2)
-                if (status := client.status(0.0)) is not None:
+                if (status := client.status(0.0, live.hook.run)) is not None:
                     line.show(status)
                 if sending.done():
                     return sending.result()

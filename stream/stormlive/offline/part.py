@@ -17,17 +17,15 @@ import torch
 from distributed import get_worker
 from numpy.typing import NDArray
 
+from stormlive.offline.blocks import blocks
 from stormlive.output.tables import LOCALIZATION, Rows
 from stormlive.server.engine import Engine
-from stormlive.wire.messages import Calibration
+from stormlive.wire.calibration import Calibration
 from stormlive_sim.errors import InputError
 from stormlive_sim.recording import Recording
 from stormlive_sim.routes import Route
 
 Partial: TypeAlias = dict[str, NDArray[Any]]
-
-BLOCK = 32
-"""Frames that are read at once. As in the single process, so that the network sees the very same batches."""
 
 _REPORT_S = 0.5
 # Networks and open movies are one thread's affair, whatever number of threads a worker was given.
@@ -105,15 +103,15 @@ def compute(job: Job, first: int, end: int) -> Partial:
                 raise InputError(f"the model {job.model!r} has other weights here; install the same version everywhere")
             rows: list[Rows] = []
             reported = time.monotonic()
-            for start, frames in movie.blocks(BLOCK, first, end):
+            for block in blocks(movie, reconstruction.context, first, end):
                 found: list[Rows] = []
-                reconstruction.add(frames, found.append if job.localizations else None)
+                reconstruction.add(block.frames, found.append if job.localizations else None, block.own)
                 for part in found:
-                    part["frame"] += start
+                    part["frame"] += block.first
                 rows += found
                 if time.monotonic() - reported > _REPORT_S:
                     reported = time.monotonic()
-                    worker.log_event(job.topic, [job.number, first, start + len(frames)])
+                    worker.log_event(job.topic, [job.number, first, block.end])
             partial = reconstruction.snapshot()
     except InputError as error:
         raise InputError(f"the worker {worker.address}: {error}") from error

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 from distributed import KilledWorker, as_completed
 
-from stormlive.offline.part import BLOCK, Job, Partial, added, compute, fingerprint_of
+from stormlive.offline.blocks import BLOCK
+from stormlive.offline.part import Job, Partial, added, compute, fingerprint_of
 from stormlive.offline.picture import Picture
 from stormlive.offline.unfinished import Unfinished
 from stormlive.ranges import Ranges
 from stormlive.server.engine import Engine
-from stormlive.wire.messages import Calibration
+from stormlive.wire.calibration import Calibration
 from stormlive_sim.errors import InputError
 from stormlive_sim.recording import Recording
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from stormlive.wire.messages import Judgement
+from stormlive.wire.viewing import Judgement
 
 MOST_POINTS = 500
 _TEXTS = ("canvas", "sentence", "calibration")

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormlive.output import RUN_FILE
+from stormlive.output.growth import Growth
 from stormlive.output.judgement import JudgementRecord
-from stormlive.output.ome_tiff import write_image
+from stormlive.output.ome_tiff import write_image, write_images
 from stormlive.output.preview import write_preview
 from stormlive_sim.atomic import whole_file
 from stormlive_sim.errors import InputError
@@ -71,6 +72,10 @@ class RouteRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     frames: int
     sum: float | None
     files: list[str]
+    replay: list[int] = []
+    """How many frames the canvas had at the end of each page of `replay.ome.tif`; the pages add up to it."""
+    no_replay: str = ""
+    """Why there is no such file."""
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -116,6 +121,8 @@ class RunPicture:
         (Y, X) float32, photons.
     corrected
         The canvas without the drift of the sample, where it drifted.
+    growth, no_growth
+        How it came about; why that is not known.
     extra_files
         Files that already lie in the folder and belong to the canvas.
     """
@@ -126,6 +133,8 @@ class RunPicture:
     canvas: NDArray[np.float32]
     widefield: NDArray[np.float32]
     corrected: NDArray[np.float32] | None = None
+    growth: Growth | None = None
+    no_growth: str = ""
     extra_files: Sequence[Path] = ()
 
 
@@ -178,7 +187,16 @@ def write_run(
         sum_of_one = float(picture.canvas.sum(dtype=np.float64))
         total += sum_of_one
         names = [file.relative_to(folder).as_posix() for file in files]
-        routes.append(RouteRecord(axes=list(picture.axes), frames=picture.n_frames, sum=sum_of_one, files=names))
+        routes.append(
+            RouteRecord(
+                axes=list(picture.axes),
+                frames=picture.n_frames,
+                sum=sum_of_one,
+                files=names,
+                replay=[] if picture.growth is None else picture.growth.frames,
+                no_replay=picture.no_growth if picture.growth is None else "",
+            )
+        )
     run_path = folder / RUN_FILE
     record = RunRecord(
         run=run,
@@ -231,7 +249,25 @@ def _write_picture(
         paths.append(folder / f"superres{part}_drift_corrected.ome.tif")
         about = f"{of}Without the drift of the sample; {summary}"
         write_image(paths[-1], picture.corrected, pixel_size_nm, name="drift-corrected", description=about)
+    if picture.growth is not None and picture.growth.stretches:
+        paths.append(folder / f"replay{part}.ome.tif")
+        write_growth(paths[-1], picture.growth, pixel_size_nm, f"{of}{summary}")
     return [*paths, *picture.extra_files]
+
+
+def write_growth(path: Path, growth: Growth, pixel_size_nm: float, about: str) -> None:
+    """Write what each stretch of frames added to a canvas as one page of an OME-TIFF."""
+    ends = ", ".join(map(str, growth.frames))
+    told = f"What the frames added to the super-resolved image, up to frame {ends}: the sum of the pages is that image"
+    write_images(
+        path,
+        growth.pictures(),
+        len(growth.stretches),
+        growth.shape,
+        pixel_size_nm,
+        name="replay",
+        description=f"{told}. {about}",
+    )
 
 
 def write_record(path: Path, record: RunRecord) -> None:

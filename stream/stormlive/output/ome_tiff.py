@@ -11,6 +11,7 @@ Choices that were tried against the readers:
 """
 
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,24 +40,54 @@ def write_image(path: Path, image: NDArray[np.float32], pixel_size_nm: float, *,
     """
     if image.ndim != 2 or image.size == 0 or image.dtype != np.float32:
         raise InputError(f"{path}: expected a float32 image of shape (Y, X), got {image.dtype} {image.shape}")
+    bigtiff = image.nbytes > _CLASSIC_BYTES
+    _write(path, image, image.shape, "YX", pixel_size_nm, name, description, bigtiff=bigtiff, level=_ZLIB_LEVEL)
+
+
+def write_images(
+    path: Path,
+    images: Iterator[NDArray[np.float32]],
+    n: int,
+    shape: tuple[int, int],
+    pixel_size_nm: float,
+    *,
+    name: str,
+    description: str,
+) -> None:
+    """Write `n` float32 images (Y, X) of one shape, at most 4 GB when compressed, as the pages of one OME-TIFF."""
+    # Quickly: a run is not closed before the last page is written.
+    _write(path, images, (n, *shape), "TYX", pixel_size_nm, name, description, bigtiff=False, level=1)
+
+
+def _write(
+    path: Path,
+    data: NDArray[np.float32] | Iterator[NDArray[np.float32]],
+    shape: tuple[int, ...],
+    axes: str,
+    pixel_size_nm: float,
+    name: str,
+    description: str,
+    *,
+    bigtiff: bool,
+    level: int,
+) -> None:
     if not (np.isfinite(pixel_size_nm) and pixel_size_nm > 0):
         raise InputError(f"{path}: expected a pixel size in nm above 0, got {pixel_size_nm}; give --pixel-size-nm")
     pixels_per_cm = _NM_PER_CM / pixel_size_nm
     size_um = float(pixel_size_nm) / 1e3
-    with (
-        whole_file(path) as part,
-        tifffile.TiffWriter(part, ome=True, bigtiff=image.nbytes > _CLASSIC_BYTES) as tiff,
-    ):
+    with whole_file(path) as part, tifffile.TiffWriter(part, ome=True, bigtiff=bigtiff) as tiff:
         tiff.write(
-            image,
+            data,
+            shape=shape,
+            dtype=np.float32,
             compression="zlib",
-            compressionargs={"level": _ZLIB_LEVEL},
-            rowsperstrip=max(1, _STRIP_BYTES // (image.shape[1] * image.itemsize)),
+            compressionargs={"level": level},
+            rowsperstrip=max(1, _STRIP_BYTES // (4 * shape[-1])),
             photometric="minisblack",
             resolution=(pixels_per_cm, pixels_per_cm),
             resolutionunit="CENTIMETER",
             metadata={
-                "axes": "YX",
+                "axes": axes,
                 "Name": name,
                 "Description": description,
                 "PhysicalSizeX": size_um,
@@ -65,6 +96,51 @@ def write_image(path: Path, image: NDArray[np.float32], pixel_size_nm: float, *,
                 "PhysicalSizeYUnit": "µm",
             },
         )
+
+
+class Pages:
+    """The float32 pages of an OME-TIFF of one size, read one by one.
+
+    Parameters
+    ----------
+    path : Path
+        The file; it stays open until `close`.
+
+    Raises
+    ------
+    InputError
+        When it is none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; check the path")
+        try:
+            self._tiff = tifffile.TiffFile(path)
+            self._n = len(self._tiff.pages)
+        # As in `read_image`.
+        except Exception as error:
+            raise _not_readable(path, error) from error
+
+    def __len__(self) -> int:
+        return self._n
+
+    def read(self, page: int, shape: tuple[int, int]) -> NDArray[np.float32]:
+        """Return a page (Y, X); InputError when it is damaged or of another shape."""
+        try:
+            found = self._tiff.pages[page]
+            if found.shape != shape or found.dtype != np.float32:
+                raise InputError(f"{self._path}: expected float32 pages {shape}, got {found.dtype} {found.shape}")
+            return np.asarray(found.asarray())
+        except InputError:
+            raise
+        except Exception as error:
+            raise _not_readable(self._path, error) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._tiff.close()
 
 
 def read_image(path: Path) -> tuple[NDArray[np.float32], float]:
@@ -80,8 +156,7 @@ def read_image(path: Path) -> tuple[NDArray[np.float32], float]:
             sizes_nm = _ome_pixel_size_nm(tiff) or _tag_pixel_size_nm(tiff)
     # A damaged file made tifffile raise a dozen kinds of exceptions, ZeroDivisionError among them.
     except Exception as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not a readable TIFF ({reason}); write it again") from error
+        raise _not_readable(path, error) from error
     if image.ndim != 2 or image.dtype.kind not in "uif":
         raise InputError(f"{path}: expected one grey image (Y, X), got {image.dtype} {image.shape}")
     if sizes_nm is None or not min(sizes_nm) > 0:
@@ -90,6 +165,10 @@ def read_image(path: Path) -> tuple[NDArray[np.float32], float]:
     if abs(x_nm - y_nm) > 1e-3 * x_nm:
         raise InputError(f"{path}: expected square pixels, got {x_nm:g} nm x {y_nm:g} nm")
     return image.astype(np.float32, copy=False), x_nm
+
+
+def _not_readable(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path}: not a readable TIFF ({' '.join(str(error).split())}); write it again")
 
 
 def _ome_pixel_size_nm(tiff: tifffile.TiffFile) -> tuple[float, float] | None:

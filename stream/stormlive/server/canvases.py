@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from stormlive.server.protocols import Canvas, Engine, OpenTable, Reconstruction
 from stormlive.server.run_table import RunTable
-from stormlive.wire.messages import MAX_CANVASES, Start, one_line
+from stormlive.wire.messages import Start
+from stormlive.wire.text import one_line
+from stormlive.wire.viewing import MAX_CANVASES
 from stormlive_sim.errors import InputError
-from stormlive_sim.routes import Route, name_of
+from stormlive_sim.routes import Route, name_of, widest_axis
 
 _log = logging.getLogger(__name__)
 
@@ -93,19 +95,20 @@ class Canvases:
         Raises
         ------
         InputError
-            There can be no more of them; the message is the same for all routes.
+            There can be no more of them; the message is the same for all places on an axis.
         """
         for canvas in self.all:
             if canvas.route in (route, None):
                 if canvas.route is None:
                     canvas.route, canvas.name = route, name_of(route)
                 return canvas
+        refusal = f"no canvas for one more {widest_axis([*(canvas.route or () for canvas in self.all), route])}"
         if len(self.all) >= MAX_CANVASES:
-            raise InputError(f"no canvas for one more channel, position or z: a run has at most {MAX_CANVASES}")
+            raise InputError(f"{refusal}: a run has {MAX_CANVASES}, and frames are summed along time, t or frame only")
         try:
             reconstruction = self._open()
         except InputError as error:
-            raise InputError(f"no canvas for one more channel, position or z: {error}") from error
+            raise InputError(f"{refusal}: {error}") from error
         name = name_of(route, [canvas.name for canvas in self.all])
         canvas = Canvas(reconstruction=reconstruction, table=self._table(name), route=route, name=name)
         self.all = (*self.all, canvas)

@@ -24,7 +24,8 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from stormlive.server.canvases import CanvasMoment
-from stormlive.wire.messages import Start, one_line
+from stormlive.wire.messages import Start
+from stormlive.wire.text import one_line
 from stormlive_sim.atomic import whole_file
 from stormlive_sim.errors import InputError
 

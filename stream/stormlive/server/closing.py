@@ -13,13 +13,16 @@ from stormlive.server.protocols import Finish, FinishedRun
 from stormlive.server.run import Ending, Run
 from stormlive.server.runs import Runs
 from stormlive.server.shelf import Shelf
-from stormlive.wire.messages import Final, one_line
+from stormlive.wire.messages import Final
+from stormlive.wire.text import one_line
 
 if TYPE_CHECKING:
     from stormlive.server.judge import Judge
 
 _log = logging.getLogger(__name__)
 
+# What a checkpoint has besides the canvases' arrays begins with it.
+GROWTH = "growth/"
 # A checkpoint may take a share of the disk's and the memory's time, not all of it.
 _PAUSE_PER_COST = 10.0
 
@@ -108,7 +111,7 @@ class Closing:
             if run.canvases is not None:
                 # First: a checkpoint must not count on rows that are not on disk.
                 run.canvases.sync_tables()
-            run.checkpoint.write(moment, arrays())
+            run.checkpoint.write(moment, {**arrays(), **_grown(run, moment)})
         except Exception as error:
             text = f"no checkpoint, the run goes on without: {one_line(error) or type(error).__name__}"
             _log.warning("run %s: %s", run.start.name, text)
@@ -135,9 +138,21 @@ class Closing:
             latency_p99_ms=p99,
             judgement=judgement,
             corrected=corrected,
+            growth=run.growth,
+            no_growth=run.no_growth,
         )
         try:
             return self._finish(finished, run.canvases.all), None
         except Exception as error:
             _log.exception("the files of run %s could not be written; its canvases are kept", run.start.name)
             return None, one_line(f"the files could not be written: {one_line(error) or type(error).__name__}")
+        finally:
+            # The run stays viewable for as long as there is no other, but not how it came about.
+            run.growth = None
+
+
+def _grown(run: Run, moment: Moment) -> dict[str, NDArray[Any]]:
+    """Return what a checkpoint keeps of how the first canvas grew: no more than is in that canvas."""
+    if run.growth is None:
+        return {}
+    return {f"{GROWTH}{name}": array for name, array in run.growth.snapshot(moment.canvases[0].n_frames).items()}

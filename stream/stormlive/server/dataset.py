@@ -34,7 +34,7 @@ class DataRoots:
         self._drives = {folder.drive.lower() for folder in (*(folders or ()), *self._folders)}
 
     def find(self, start: Start) -> "Dataset | None":
-        """Return the dataset that START names, if it may be read and this machine sees it."""
+        """Return the dataset that START names, if it may be read, this machine sees it, and it is one."""
         if start.dataset is None:
             return None
         try:
@@ -43,7 +43,7 @@ class DataRoots:
                 return None
             folder = folder.resolve()
             may_read = self._any or any(folder.is_relative_to(root) for root in self._folders)
-            return Dataset(folder, start) if may_read and folder.is_dir() else None
+            return Dataset(folder, start) if may_read and _is_dataset(folder) else None
         except (OSError, ValueError, RuntimeError):
             return None
 
@@ -118,3 +118,12 @@ class Dataset:
         if not safe:
             raise InputError(f"the dataset cannot be read: its {name} is not a file in its folder")
         return path.open("rb")
+
+
+def _is_dataset(folder: Path) -> bool:
+    """Return whether a folder is an NDTiff dataset: by its index, or empty, as one is before its first frame.
+
+    Of any other the sender would let frames go that nobody has saved there.
+    """
+    # In this order: the index is the first file, and may come between the two looks.
+    return next(folder.iterdir(), None) is None or (folder / INDEX_NAME).is_file()

@@ -20,8 +20,8 @@ from stormlive.wire.transport import is_loopback, source, user_of
 
 _log = logging.getLogger(__name__)
 
-# What a client may say besides frames, which its credit bounds: a burst (the gaps of a long run after a new
-# connection), and then so much a second. A message costs 1 and 1 more for every 512 bytes, a mistake 20.
+# What a client may say besides frames and references to some, which its credit bounds: a burst (the gaps of a long run
+# after a new connection), and then so much a second. A message costs 1 and 1 more for every 512 bytes, a mistake 20.
 BURST = 20_000.0
 PER_SECOND = 500.0
 _BYTES_PER_TOKEN = 512
@@ -45,13 +45,14 @@ _LOUD = 20
 
 @dataclass(eq=False)
 class _Connection:
-    """One connection of a client; `name` is (address, port), `read` the bytes that reached us."""
+    """One connection of a client: its (address, port), what its last message cost, the bytes of it that reached us."""
 
     descriptor: int
     name: tuple[str, int]
     heard: float
     tokens: float
     counted: float
+    charged: float = 0.0
     read: int = 0
     peer: bytes | None = None
     user: str = ""
@@ -130,6 +131,13 @@ class Doorman:
         connection = self._peers.get(peer)
         if connection is not None:
             self._charge(connection, _MISTAKE, now)
+
+    def excuse(self, peer: bytes) -> None:
+        """Give back what a peer's message has cost: it is worth a frame."""
+        connection = self._peers.get(peer)
+        if connection is not None:
+            connection.tokens += connection.charged
+            connection.charged = 0.0
 
     def take_events(self, now: float) -> None:
         """Note which connections began and ended."""
@@ -217,7 +225,7 @@ class Doorman:
     def _charge(self, connection: _Connection, cost: float, now: float) -> None:
         gained = PER_SECOND * (now - connection.counted)
         connection.tokens = min(BURST, connection.tokens + gained) - cost
-        connection.counted = now
+        connection.counted, connection.charged = now, cost
 
     def _unread(self, connection: _Connection) -> int:
         """Return the bytes of a connection that came in and did not reach us, as far as the system tells."""

@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
-import numpy as np
-from numpy.typing import NDArray
-
 from stormlive.output.manifest import CameraRecord, ModelRecord, RunPicture, prepare_folder, write_run
 from stormlive.output.tables import Mark, check_table_name, open_table, rename_table, table_files
-from stormlive.server.engine import Engine, Reconstruction
+from stormlive.server.engine import Engine
 from stormlive.server.protocols import Canvas, FinishedRun
+from stormlive.server.reconstruction import Reconstruction
 from stormlive.server.run_table import RunTable
 from stormlive.server.shelf import Shelf
 from stormlive.wire.messages import Start
@@ -89,7 +87,7 @@ class RunWriter:
         write_run(
             folder,
             pictures=(
-                _picture(canvas, folder, run.corrected if canvas is first else None, several=len(canvases) > 1)
+                _picture(canvas, folder, run if canvas is first else None, several=len(canvases) > 1)
                 for canvas in canvases
             ),
             upsampling=reconstruction.upsampling,
@@ -131,17 +129,22 @@ class RunWriter:
         return str(folder)
 
 
-def _picture(canvas: Canvas, folder: Path, corrected: NDArray[np.float32] | None, *, several: bool) -> RunPicture:
-    """Return what is to be written of a canvas."""
+def _picture(canvas: Canvas, folder: Path, run: FinishedRun | None, *, several: bool) -> RunPicture:
+    """Return what is to be written of a canvas; `run` has what is known of the first one alone."""
     reconstruction = _ours(canvas)
     table = None if canvas.table is None else canvas.table.path
+    growth = None if run is None else run.growth
+    if growth is not None:
+        growth.add(reconstruction.canvas(), canvas.n_frames, last=True)
     return RunPicture(
         name=canvas.name if several else "",
         axes=canvas.route or (),
         n_frames=canvas.n_frames,
         canvas=reconstruction.canvas(),
         widefield=reconstruction.widefield(),
-        corrected=corrected,
+        corrected=None if run is None else run.corrected,
+        growth=growth,
+        no_growth="how it grew is kept of a run's first canvas only" if run is None else run.no_growth,
         extra_files=[] if table is None else _inside(folder, table_files(table)),
     )
 

@@ -17,11 +17,14 @@ from stormlive.server.reception import Reception
 from stormlive.server.run import Run
 from stormlive.server.runs import Runs
 from stormlive.server.status import idle_status, run_status
+from stormlive.server.steering import Steering
 from stormlive.server.worker import Outgoing
 from stormlive.wire import messages
 from stormlive.wire.codec import Buffer, ProtocolError, encode, unpack
 from stormlive.wire.curve import ServerKeys
-from stormlive.wire.messages import MAX_SPANS, PROTOCOL, Message, Welcome, one_line
+from stormlive.wire.fields import MAX_SPANS
+from stormlive.wire.messages import PROTOCOL, Message, Welcome
+from stormlive.wire.text import one_line
 from stormlive.wire.transport import (
     Waker,
     bind_publisher,
@@ -32,6 +35,7 @@ from stormlive.wire.transport import (
     receive,
     send,
 )
+from stormlive.wire.viewing import Steer, View
 from stormlive_sim.errors import InputError
 
 STATUS_S = 0.2
@@ -76,7 +80,9 @@ class Front:
         # At most one CREDIT per batch, one answer per viewer and one FINAL per run, sent within milliseconds.
         self._outgoing: deque[Outgoing] = deque()
         self._told_final: dict[bytes, float] = {}
-        self._reception = Reception(runs, self._welcome, time.perf_counter_ns, limits, self._doormen[0].client)
+        self._steering = Steering(runs, open_to_all=limits.open_steering)
+        door = self._doormen[0]
+        self._reception = Reception(runs, self._welcome, time.perf_counter_ns, limits, door.client, door.excuse)
 
     def post(self, outgoing: Outgoing) -> None:
         """Have a message sent; never blocks."""
@@ -178,8 +184,10 @@ class Front:
     def _queue_view(self, peer: bytes, parts: Sequence[Buffer], _now: float) -> Message | None:
         try:
             message, _ = unpack(parts)
-            if not isinstance(message, messages.View):
-                raise ProtocolError(f"the view port takes VIEW, got {type(message).__name__}")
+            if isinstance(message, Steer):
+                return self._steering.answer(message)
+            if not isinstance(message, View):
+                raise ProtocolError(f"the view port takes VIEW and STEER, got {type(message).__name__}")
         except ProtocolError as error:
             return messages.Error(code=error.code, fatal=True, message=one_line(error))
         if self._runs.ask(peer, message):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from stormlive.ranges import Ranges
 from stormlive.server.run import Ending, Owner, Reference, Run
 from stormlive.wire.frame import Frame
-from stormlive.wire.messages import View
+from stormlive.wire.viewing import View
 
 
 @dataclass(frozen=True, kw_only=True)

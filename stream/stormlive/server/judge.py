@@ -18,25 +18,28 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stormlive.output.growth import MOST_BYTES, Growth
 from stormlive.output.judgement import JudgementRecord
-from stormlive.server import engine
 from stormlive.server.judging import Judging, Look, Part, coarseness
 from stormlive.server.memory import available_bytes
 from stormlive.server.protocols import Canvas
+from stormlive.server.reconstruction import Reconstruction
 from stormlive.server.run import Run
-from stormlive.wire.messages import one_line
+from stormlive.wire.text import one_line
 from stormlive_models.judge.convergence import busiest_window
 from stormlive_models.judge.mismatch import Trained
+from stormlive_models.judge.slabs import SLAB_BYTES
 
 _log = logging.getLogger(__name__)
 
 PART_PX = 1024
 """Canvas pixels a side that are looked at closely."""
-MOST_SLABS = 32
-LEAST_SLABS = 4
-SLAB_BYTES = 512 * 2**20
-WHOLE_PX = 4096**2
+WHOLE_PX = 16384**2
 """Larger canvases are not copied whole, and the drift of theirs is shown but not taken out."""
+GROWTH_PX = 4096**2
+"""Of larger ones is not kept how they grew."""
+_COPIES = 6
+"""Of a canvas, that there must be memory for: two looks, the corrected one and the one before it, two on the way."""
 _RAW_FRAMES = 16
 _LOOK_SHARE = 0.02
 _WORK_SHARE = 0.05
@@ -124,6 +127,9 @@ class Judge:
     def _see(self, run: Run, watch: Watch, canvas: Canvas, pixels: NDArray[Any]) -> None:
         if watch.trouble:
             return
+        if watch.judging is not None and not watch.busy and not watch.judging.part.meets(run.region):
+            # Where it looked nothing grows any more: it looks elsewhere, and forgets what it knew.
+            watch.judging, watch.raw = None, []
         if watch.judging is None:
             if time.monotonic() < watch.due_at:
                 return
@@ -154,16 +160,29 @@ class Judge:
             level = (u & -u).bit_length() - 1
             size = 2**level
             coarse = reconstruction.view(level, 0, 0, width * u // size, height * u // size)
+            if run.region is not None:
+                left, top, right, bottom = (
+                    edge * u // size
+                    for edge in (*run.region[:2], run.region[0] + run.region[2], run.region[1] + run.region[3])
+                )
+                inside = np.zeros_like(coarse)
+                inside[top:bottom, left:right] = coarse[top:bottom, left:right]
+                coarse = inside
             if not coarse.any():
                 return None
             row, column = (at * size // u for at in busiest_window(coarse, side * u // size))
         part = Part(row=row, column=column, height=min(side, height), width=min(side, width), upsampling=u)
         trained, counts = None, False
-        if isinstance(reconstruction, engine.Reconstruction):
+        if isinstance(reconstruction, Reconstruction):
             card = reconstruction.model.card
             trained = Trained.from_card(card.training, start.calibration.pixel_size_nm, reconstruction.binning)
             counts = card.architecture == "livenet"
-        return Judging(start.calibration, part, _slabs_for(height * width * u**2), trained, counts=counts)
+        whole = (height * u, width * u) if _has_room_for(height * width * u**2) else None
+        if whole is None or height * width * u**2 > GROWTH_PX:
+            run.growth, run.no_growth = None, "the canvas was too large, or the memory too short, to keep how it grew"
+        elif run.growth is None:
+            run.growth = Growth(whole)
+        return Judging(start.calibration, part, whole, trained, counts=counts)
 
     def _look(self, run: Run, watch: Watch, judging: Judging, canvas: Canvas, *, compare: bool) -> Look:
         reconstruction, part = canvas.reconstruction, judging.part
@@ -186,6 +205,7 @@ class Judge:
             coarse=coarse,
             widefield=np.array(reconstruction.widefield(), np.float32) if compare else None,
             raw=np.stack(watch.raw) if watch.raw else np.zeros((0, part.height, part.width), np.uint16),
+            region=run.region,
         )
 
     # The judge's own thread.
@@ -203,6 +223,10 @@ class Judge:
                 if watch.judging is not None and not watch.closed and not watch.trouble:
                     try:
                         watch.judging.take(look)
+                        if run.growth is not None:
+                            run.growth.add(look.canvas, look.n_frames)
+                        if watch.judging.drift_shows and watch.judging.uncorrected:
+                            self._tell_once(run, watch.judging.uncorrected)
                     except Exception as error:
                         self._give_up(run, watch, error)
             took_s = time.thread_time() - began
@@ -238,6 +262,11 @@ class Judge:
             finally:
                 watch.look, watch.raw = None, []
 
+    def _tell_once(self, run: Run, text: str) -> None:
+        with self._lock:
+            if text not in run.notices:
+                run.notice(text)
+
     def _give_up(self, run: Run, watch: Watch, error: Exception) -> None:
         _log.error("the judge failed in run %s, which goes on without", run.start.name, exc_info=error)
         watch.trouble = one_line(f"the picture is not judged any more: {one_line(error) or type(error).__name__}")
@@ -245,13 +274,10 @@ class Judge:
             run.notice(watch.trouble)
 
 
-def _slabs_for(n_pixels: int) -> int | None:
-    """Return how many slabs of a canvas may be kept; None where they are too few to be of use."""
+def _has_room_for(n_pixels: int) -> bool:
+    """Return whether a canvas may be copied whole, and be kept in slabs."""
     if n_pixels > WHOLE_PX:
-        return None
-    slabs = min(MOST_SLABS, SLAB_BYTES // (4 * n_pixels))
+        return False
     there = available_bytes(torch.device("cpu"))
-    if there is not None:
-        # As many again for others, and some copies beside them.
-        slabs = min(slabs, there // (8 * n_pixels) - 4)
-    return slabs if slabs >= LEAST_SLABS else None
+    # A slab has 8 bytes for each pixel that is not empty; as much again for others.
+    return there is None or there > 2 * (4 * _COPIES * n_pixels + min(SLAB_BYTES + MOST_BYTES, 64 * 4 * n_pixels))

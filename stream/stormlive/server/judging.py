@@ -1,28 +1,29 @@
 """What is known of one run's picture, and how it grows with each look at it; in the judge's thread."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stormlive.output.judgement import MOST_POINTS, JudgementRecord, judgement_record
-from stormlive.wire.messages import Calibration, Judgement, one_line
-from stormlive_models.fit import Fits
+from stormlive.wire.calibration import Calibration
+from stormlive.wire.fields import Region
+from stormlive.wire.text import one_line
+from stormlive.wire.viewing import Judgement
 from stormlive_models.frc import ring_correlation
 from stormlive_models.judge.artifacts import ArtifactMap, artifact_map
-from stormlive_models.judge.camera import LEAST_SIGMA_PX, Transfer, comparison, transfer
 from stormlive_models.judge.convergence import Moment, advise, steepness
-from stormlive_models.judge.mismatch import Figures, Trained, isolated_spots, judge, measure
-from stormlive_models.judge.slabs import Slabs
+from stormlive_models.judge.frames import Frames
+from stormlive_models.judge.mismatch import USUAL_SIGMA_NM, Trained
+from stormlive_models.judge.slabs import SLAB_BYTES, Slabs
+from stormlive_models.judge.verdict import light_of_emitters, verdict
 
+MOST_SLABS = 32
 _DENSITY_FRAMES = 100
 # The side of the patches that networks are trained on: their densities are means over such a square.
 _BLOCK_PX = 32
-_KEPT_LOOKS = 8
-_KEPT_TILES = 40_000
 _FINEST = 2**19
 """Pixels of the canvas that are compared with the widefield picture: two a side of a camera pixel up to 360x360."""
 
@@ -36,6 +37,18 @@ class Part:
     height: int
     width: int
     upsampling: int
+
+    def meets(self, region: Region | None) -> bool:
+        """Return whether something of it lies in a region."""
+        if region is None:
+            return True
+        x, y, width, height = region
+        return (
+            self.column < x + width
+            and x < self.column + self.width
+            and self.row < y + height
+            and y < self.row + self.height
+        )
 
     @property
     def on_canvas(self) -> tuple[slice, slice]:
@@ -70,6 +83,8 @@ class Look:
         The mean of the frames, photons; None where this look is without a comparison.
     raw
         Consecutive frames (T, Y, X) of `Part.on_camera`, ADU.
+    region
+        In which alone frames are computed now.
     """
 
     n_frames: int
@@ -78,6 +93,7 @@ class Look:
     coarse: NDArray[np.float32] | None
     widefield: NDArray[np.float32] | None
     raw: NDArray[Any]
+    region: Region | None = None
 
 
 class Judging:
@@ -89,8 +105,8 @@ class Judging:
         The camera's.
     part
         What is looked at closely.
-    slabs
-        How many are kept of the whole canvas; None: they are of the part only, and nothing is corrected.
+    whole
+        The canvas' (rows, columns), of which all is kept in slabs; None: only the part is, and nothing is corrected.
     trained
         What the model knows; None where nobody does.
     counts
@@ -107,26 +123,34 @@ class Judging:
     """
 
     def __init__(
-        self, calibration: Calibration, part: Part, slabs: int | None, trained: Trained | None, *, counts: bool
+        self,
+        calibration: Calibration,
+        part: Part,
+        whole: tuple[int, int] | None,
+        trained: Trained | None,
+        *,
+        counts: bool,
+        most_slabs: int = MOST_SLABS,
     ) -> None:
         self.part = part
-        self.is_whole = slabs is not None
+        self.is_whole = whole is not None
         self._calibration = calibration
         self._trained = trained
         self._counts = counts
         self._pixel_nm = calibration.pixel_size_nm / part.upsampling
         rows, columns = part.on_canvas
-        inside = (slice(0, rows.stop - rows.start), slice(0, columns.stop - columns.start))
-        self._slabs = Slabs(self._pixel_nm, part.on_canvas if self.is_whole else inside, slabs or 32)
+        size = (rows.stop - rows.start, columns.stop - columns.start)
+        window = (slice(0, size[0]), slice(0, size[1])) if whole is None else part.on_canvas
+        self._slabs = Slabs(self._pixel_nm, whole or size, window, most_slabs, SLAB_BYTES)
         self._before: NDArray[np.float32] | None = None
         self._n_frames = 0
-        size = (rows.stop - rows.start, columns.stop - columns.start)
-        self._halves = [np.zeros(size, np.float32), np.zeros(size, np.float32)]
-        self._half_frames = [0, 0]
         self._moments: list[Moment] = []
-        self._fits: list[Fits] = []
-        self._tiles: list[Transfer] = []
-        self._figures = Figures()
+        self._frames = Frames(
+            pixel_size_nm=calibration.pixel_size_nm,
+            baseline_adu=calibration.baseline_adu,
+            photons_per_adu=calibration.photons_per_adu,
+            usual_sigma_nm=USUAL_SIGMA_NM if trained is None else math.sqrt(math.prod(trained.psf_sigma_nm)),
+        )
         self._recent = np.zeros((part.height, part.width))
         self._recent_frames = 0
         self._density: float | None = None
@@ -139,21 +163,23 @@ class Judging:
         """Judge what a look shows."""
         n_new = look.n_frames - self._n_frames
         if n_new > 0:
-            increment = look.canvas - self._before if self._before is not None else look.canvas
+            # In the place of the last one, which is not needed any more: a canvas may have a gigabyte.
+            before = self._before
+            increment = look.canvas if before is None else np.subtract(look.canvas, before, out=before)
             self._before, self._n_frames = look.canvas, look.n_frames
-            part = increment[self.part.on_canvas] if self.is_whole else increment
-            self._count(part, n_new)
-            self._resolve(part, n_new)
-            if self._slabs.add(increment, n_new) and self.is_whole:
+            self._count(increment[self.part.on_canvas] if self.is_whole else increment, n_new)
+            begun = self._slabs.add(increment, n_new)
+            self._resolve()
+            if begun and self.is_whole:
                 picture = self._slabs.corrected()
                 self.corrected = None if picture is None else (picture, look.n_frames)
         if look.widefield is not None and look.n_frames:
             whole = look.canvas if look.coarse is None else look.coarse
             fine = coarseness(look.widefield.shape, self.part.upsampling)
-            compared = artifact_map(_summed(whole, fine * look.widefield.shape[0]), look.widefield, look.n_frames)
+            compared = _compared(_summed(whole, fine * look.widefield.shape[0]), look.widefield, look)
             self.errors = None if compared is None else (compared, look.n_frames)
         if len(look.raw):
-            self._measure(look.raw)
+            self._frames.see(look.raw)
         self._conclude(look)
 
     def _count(self, part: NDArray[np.float32], n_new: int) -> None:
@@ -171,71 +197,47 @@ class Judging:
             self._recent[:] = 0
             self._recent_frames = 0
 
-    def _resolve(self, part: NDArray[np.float32], n_new: int) -> None:
-        """Give the frames to the half that has fewer of them, and correlate the two."""
-        half = int(self._half_frames[1] < self._half_frames[0])
-        self._halves[half] += part
-        self._half_frames[half] += n_new
-        if 2 * min(self._half_frames) < max(self._half_frames) or not all(one.any() for one in self._halves):
+    def _resolve(self) -> None:
+        """Correlate the two halves of the frames, from both of which the drift has been taken out."""
+        halves, frames = self._slabs.halves, self._slabs.half_frames
+        if 2 * min(frames) < max(frames) or not all(one.any() for one in halves):
             return
         grid_nm = self._calibration.pixel_size_nm
-        curve = ring_correlation(self._halves[0], self._halves[1], self._pixel_nm, grid_nm=grid_nm)
-        total = float(sum(one.sum(dtype=np.float64) for one in self._halves))
+        curve = ring_correlation(halves[0], halves[1], self._pixel_nm, grid_nm=grid_nm)
+        total = float(sum(one.sum(dtype=np.float64) for one in halves))
         self._moments.append(
             Moment(frames=self._n_frames, total=total, resolution_nm=curve.resolution_nm, steepness=steepness(curve))
         )
         if len(self._moments) > MOST_POINTS:
             del self._moments[:-1:2]
 
-    def _measure(self, raw: NDArray[Any]) -> None:
-        """Fit single spots, and tell light from noise."""
-        camera = self._calibration
-        photons = torch.from_numpy(raw.astype(np.float32))
-        dark = camera.baseline_adu
-        photons = (photons.nan_to_num(dark, dark, dark) - dark) * camera.photons_per_adu
-        known_nm = self._figures.psf_sigma_nm
-        if known_nm is None and self._trained is not None:
-            known_nm = math.sqrt(math.prod(self._trained.psf_sigma_nm))
-        fits = (
-            isolated_spots(photons, camera.pixel_size_nm, known_nm)
-            if known_nm
-            else isolated_spots(photons, camera.pixel_size_nm)
-        )
-        self._fits = [*self._fits[1 - _KEPT_LOOKS :], fits]
-        if len(raw) > 1 and np.issubdtype(raw.dtype, np.integer):
-            self._tiles.append(transfer(raw))
-            while sum(len(tiles.mean) for tiles in self._tiles) > _KEPT_TILES:
-                del self._tiles[0]
-
     def _conclude(self, look: Look) -> None:
-        camera = self._calibration
-        if self._fits:
-            self._figures = measure(Fits.concatenate(self._fits), camera.pixel_size_nm, self._density)
-        verdict = judge(self._figures, self._trained)
         advice = advise(self._moments)
         resolution_nm = self._moments[-1].resolution_nm if self._moments else math.nan
         compared = None if self.errors is None else self.errors[0]
         drift = self._slabs.drift_nm
-        sentence = ""
-        sigma_nm = self._figures.psf_sigma_nm
-        if self._tiles and (sigma_nm is None or sigma_nm >= LEAST_SIGMA_PX * camera.pixel_size_nm):
-            sentence = comparison(Transfer.join(self._tiles), camera.baseline_adu, camera.photons_per_adu)
+        figures = replace(self._frames.figures, density_per_um2=self._density)
+        if self._counts:
+            figures = light_of_emitters(figures, compared, look.n_frames)
+        light = verdict(
+            figures, self._trained, blinking=self._frames.blinking, compared=compared, n_frames=look.n_frames
+        )
         self.judgement = Judgement(
             frames=look.n_frames,
             canvas=look.name,
-            gauge=verdict.gauge,
-            sentence=one_line(verdict.sentence),
-            psf_sigma_nm=_finite(sigma_nm),
-            photons=_finite(self._figures.photons),
-            background=_finite(self._figures.background),
-            density_per_um2=_finite(self._figures.density_per_um2),
+            gauge=light.gauge,
+            sentence=one_line(light.sentence),
+            psf_sigma_nm=_finite(figures.psf_sigma_nm),
+            photons=_finite(figures.photons),
+            background=_finite(figures.background),
+            density_per_um2=_finite(figures.density_per_um2),
             rse=None if compared is None else _finite(compared.rse),
             rsp=None if compared is None else _finite(compared.rsp),
             frc_nm=_finite(resolution_nm),
             gain_percent_per_1000=_finite(advice.gain_percent_per_1000),
             converged=advice.converged,
             drift_nm=None if drift is None else (float(drift[0]), float(drift[1])),
-            calibration=one_line(sentence),
+            calibration=one_line(self._frames.calibration()),
         )
         self._series.append(self.judgement)
         if len(self._series) > 2 * MOST_POINTS:
@@ -246,6 +248,13 @@ class Judging:
         """Whether the sample moved by more than a pixel of the canvas."""
         return self._slabs.greatest_nm > self._pixel_nm
 
+    @property
+    def uncorrected(self) -> str:
+        """Why the drift is not taken out, for people; empty where it is."""
+        if self.is_whole:
+            return ""
+        return "the canvas is too large for this machine's memory: its drift is told, but not taken out"
+
     def record(self) -> JudgementRecord | None:
         """Return what run.json says of it; None before the first look."""
         return judgement_record(self._series, self._slabs.path()) if self._series else None
@@ -255,8 +264,25 @@ class Judging:
         if self.is_whole:
             picture = self._slabs.corrected()
             self.corrected = None if picture is None else (picture, self._n_frames)
-        self._before, self._halves, self._fits, self._tiles = None, [], [], []
+        self._before = None
         self._slabs.release()
+
+
+def _compared(canvas: NDArray[np.float32], widefield: NDArray[np.float32], look: Look) -> ArtifactMap | None:
+    """Compare the canvas with the widefield picture where it grows; elsewhere there are no errors to be known."""
+    if look.region is None:
+        return artifact_map(canvas, widefield, look.n_frames)
+    x, y, width, height = look.region
+    fine = canvas.shape[0] // widefield.shape[0]
+    part = (slice(y, y + height), slice(x, x + width))
+    on_canvas = (slice(fine * y, fine * (y + height)), slice(fine * x, fine * (x + width)))
+    found = artifact_map(canvas[on_canvas], widefield[part], look.n_frames)
+    if found is None:
+        return None
+    whole = {name: np.zeros(widefield.shape, getattr(found, name).dtype) for name in ("error", "excess", "marked")}
+    for name, picture in whole.items():
+        picture[part] = getattr(found, name)
+    return replace(found, **whole)
 
 
 def coarseness(shape: tuple[int, ...], upsampling: int) -> int:

@@ -5,7 +5,9 @@ from typing import Any
 from uuid import UUID
 
 from stormlive.ranges import Ranges, account_sentence, reason_key
-from stormlive.wire.messages import MAX_FINAL_SPANS, Final, one_line
+from stormlive.wire.fields import Region
+from stormlive.wire.messages import MAX_FINAL_SPANS, Final
+from stormlive.wire.text import one_line
 
 
 class Ledger:
@@ -26,13 +28,15 @@ class Ledger:
         self.missing: dict[str, Ranges] = {}
         self.refused_duplicates = 0
         self.open_ended = False
+        # Where frames were computed: None is all over; the one that was used last comes last.
+        self.regions: dict[Region | None, Ranges] = {}
         self._total = 0
 
     def __contains__(self, seq: int) -> bool:
         return seq in self.live or seq in self.replayed
 
-    def add(self, seq: int, *, replay: bool = False) -> bool:
-        """Record a frame that is in the picture; False, and nothing recorded, when it was there already."""
+    def add(self, seq: int, *, replay: bool = False, region: Region | None = None) -> bool:
+        """Record a frame that is in the picture, where alone it was computed; False when it was there already."""
         if seq in self:
             self.refused_duplicates += 1
             return False
@@ -40,6 +44,9 @@ class Ledger:
             if ranges.discard(seq):
                 replay = True
         (self.replayed if replay else self.live).add(seq)
+        if region not in list(self.regions)[-1:]:
+            self.regions[region] = self.regions.pop(region, Ranges())
+        self.regions[region].add(seq)
         self._total = max(self._total, seq + 1)
         return True
 
@@ -84,10 +91,22 @@ class Ledger:
     def sentence(self) -> str:
         """Return the account as one sentence."""
         told = account_sentence(self._total, self.live, self.replayed, self.missing)
+        partly = sum(ranges.count() for region, ranges in self.regions.items() if region is not None)
+        if partly:
+            told = f"{told[:-1]}; of {partly} of them only a region was computed."
         return f"{told[:-1]}; whether the camera gave more is not known." if self.open_ended else told
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the account for a JSON file; ranges are ``[first, last]``, both included."""
+        """Return the account for a JSON file; ranges are ``[first, last]``, both included.
+
+        Where only a part of some frames was computed, ``regions`` has which of which: [x, y, width, height] in camera
+        pixels, null for the whole frame, in the order in which they were last used.
+        """
+        regions = [
+            {"region": region, "frames": [list(span) for span in ranges]} for region, ranges in self.regions.items()
+        ]
+        if set(self.regions) <= {None}:
+            regions = []
         return {
             "frames": self._total,
             "live": [list(span) for span in self.live],
@@ -96,6 +115,7 @@ class Ledger:
             "refused_duplicates": self.refused_duplicates,
             "open_ended": self.open_ended,
             "sentence": self.sentence(),
+            **({"regions": regions} if regions else {}),
         }
 
     def final(self, run: UUID, exit_status: str, folder: object | None, error: str | None = None) -> Final:
@@ -123,6 +143,12 @@ class Ledger:
         ledger.refused_duplicates = int(account["refused_duplicates"])
         ledger.open_ended = bool(account.get("open_ended", False))  # records of earlier versions do not say
         ledger._total = int(account["frames"])
+        for one in account.get("regions", [{"region": None, "frames": list(ledger.in_picture())}]):
+            region = None
+            if one["region"] is not None:
+                x, y, width, height = map(int, one["region"])
+                region = x, y, width, height
+            ledger.regions[region] = Ranges(one["frames"])
         return ledger
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stormlive.wire.messages import MAX_SPANS
+from stormlive.wire.fields import MAX_SPANS
 from stormlive_sim.errors import InputError
 
 CHECKPOINT_S = 5.0  # between two checkpoints of a run, where nothing else is asked for
@@ -40,6 +40,7 @@ class Limits:
     max_batch: int
     heartbeat_s: float
     grace_s: float
+    open_steering: bool = False
 
     def __post_init__(self) -> None:
         if self.max_sessions < 1:

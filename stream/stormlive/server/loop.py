@@ -18,7 +18,7 @@ from stormlive.server.runs import Runs
 from stormlive.server.shelf import Shelf
 from stormlive.server.worker import Worker
 from stormlive.wire.curve import ClientKeys, KeyPair, ServerKeys
-from stormlive.wire.messages import one_line
+from stormlive.wire.text import one_line
 from stormlive.wire.transport import DEFAULT_ADDRESS, reachable_address
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class Server:
         Seconds between two looks at how good a run's picture is; 0: nothing is judged.
     data
         The folders below which datasets may be read; None for any, but with keys for none.
+    open_steering
+        Let every viewer choose in which region a run's frames are computed, not only the run's owner.
 
     Attributes
     ----------
@@ -91,6 +93,7 @@ class Server:
         keys: ServerKeys | None = None,
         data: tuple[Path, ...] | None = None,
         judge_s: float = 0.0,
+        open_steering: bool = False,
     ) -> None:
         self.engine = engine
         self._finish = finish
@@ -105,6 +108,7 @@ class Server:
             max_batch=max_batch,
             heartbeat_s=heartbeat_s,
             grace_s=grace_s,
+            open_steering=open_steering,
         )
         self._runs = Runs(max_open=max_sessions, max_batch=max_batch)
         self._front: Front | None = None
@@ -151,6 +155,9 @@ class Server:
         self._io_thread = self._thread("io", front.serve)
         self._scribe = worker.scribe
         self._scribe_thread = self._thread("scribe", worker.scribe.work)
+        self._packer = worker.packer
+        self._packer_thread = self._thread("packer", worker.packer.work)
+        self._packer_thread.start()
         if self.judge is not None:
             self._judge_thread = self._thread("judge", self.judge.work)
             self._judge_thread.start()
@@ -165,6 +172,8 @@ class Server:
             return
         self._runs.stop("server stopped")
         self._engine_thread.join()
+        self._packer.stop()
+        self._packer_thread.join()
         self._scribe.stop()
         self._scribe_thread.join()
         if self.judge is not None:

@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import signal
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,6 +18,7 @@ from stormlive_sim.errors import InputError
 
 if TYPE_CHECKING:
     from stormlive.server.loop import Server
+    from stormlive.server.protocols import Canvas, FinishedRun
 
 _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 60.0
@@ -45,6 +47,7 @@ class ServerSettings:
     data : tuple of Path or None
         As `Server` has it.
     checkpoint_s, grace_s : float
+    open_steering : bool
         As `Server` has them.
     max_frame_mb : float
         Largest frame, in MiB; a sender may have as much under way, and 64 MiB at least.
@@ -61,6 +64,7 @@ class ServerSettings:
     checkpoint_s: float = CHECKPOINT_S
     grace_s: float = GRACE_S
     max_frame_mb: float = 64
+    open_steering: bool = False
 
 
 class ServerProcess:
@@ -129,8 +133,12 @@ class ServerProcess:
         self.stop()
 
 
-def build_server(settings: ServerSettings) -> "Server":
+def build_server(
+    settings: ServerSettings, when_written: "Callable[[FinishedRun, str], None] | None" = None
+) -> "Server":
     """Return a server that is ready to start.
+
+    `when_written` gets each run that has ended, with the folder of its files, in a thread of the server's.
 
     Raises
     ------
@@ -155,14 +163,22 @@ def build_server(settings: ServerSettings) -> "Server":
     # its slowest thread: on two cores it is 1.7 times faster on the one that is left (benchmarks/threads.py).
     torch.set_num_threads(max(1, torch.get_num_threads() - 1))
     engine = Engine(settings.model, settings.device)
+    engine.check_live()
     writer = RunWriter(
         engine, settings.out, folder_per_run=settings.folder_per_run, localizations=settings.localizations
     )
+
+    def finish(run: "FinishedRun", canvases: "Sequence[Canvas]") -> str:
+        folder = writer(run, canvases)
+        if when_written is not None:
+            when_written(run, folder)
+        return folder
+
     max_frame_bytes = round(settings.max_frame_mb * 2**20)
     return Server(
         engine,
         bind=settings.bind,
-        finish=writer,
+        finish=finish,
         open_table=writer.open_table,
         shelf=writer.shelf,
         keys=keys,
@@ -170,6 +186,7 @@ def build_server(settings: ServerSettings) -> "Server":
         checkpoint_s=settings.checkpoint_s,
         grace_s=settings.grace_s,
         judge_s=_JUDGE_S,
+        open_steering=settings.open_steering,
         max_frame_bytes=max_frame_bytes,
         credit_bytes=max(_CREDIT_BYTES, max_frame_bytes),
     )

@@ -8,11 +8,14 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from stormlive.output.growth import Growth
 from stormlive.output.judgement import JudgementRecord
 from stormlive.output.tables import Mark, Sink
 from stormlive.server.ledger import Ledger
 from stormlive.server.run_table import RunTable
-from stormlive.wire.messages import Calibration, Start
+from stormlive.wire.calibration import Calibration
+from stormlive.wire.fields import Region
+from stormlive.wire.messages import Start
 from stormlive_sim.routes import Route
 
 
@@ -27,9 +30,10 @@ class Reconstruction(Protocol):
     def model_name(self) -> str:
         """The weights that compute it, for people."""
 
-    def add(self, frames: NDArray[Any], sink: Sink | None = None) -> None:
+    def add(self, frames: NDArray[Any], sink: Sink | None = None, *, region: Region | None = None) -> None:
         """Add frames (B, Y, X), camera pixel type, ADU; on return their increment is in the canvas.
 
+        With a `region` (see `computed_region`) it is that of these pixels alone, as if the camera had no others.
         `sink`, where there is one, has got their localizations by then, frame by frame; `frame` is the index in
         `frames`.
         """
@@ -113,7 +117,8 @@ class FinishedRun:
     ``exit_status`` is ``"ok"`` or says on one line what ended the run early. Latency is the time from the
     hook to the canvas, over the run's last live frames; None when none arrived. ``started_at`` is of the machine's
     clock, ``duration_s`` of the monotonic one and, where a server took the run up again, of each one's share.
-    `judgement` is that of the first canvas, and `corrected` that canvas without drift where the sample moved.
+    `judgement` is that of the first canvas, `corrected` that canvas without drift where the sample moved, `growth` how
+    it came about, or `no_growth` why that was not kept.
     """
 
     start: Start
@@ -127,6 +132,8 @@ class FinishedRun:
     latency_p99_ms: float | None
     judgement: JudgementRecord | None = None
     corrected: NDArray[np.float32] | None = None
+    growth: Growth | None = None
+    no_growth: str = ""
 
 
 Finish: TypeAlias = Callable[[FinishedRun, Sequence[Canvas]], str | None]

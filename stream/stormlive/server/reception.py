@@ -11,6 +11,7 @@ from stormlive.server.limits import Client, Limits
 from stormlive.server.run import Ending, Reference, Run
 from stormlive.server.runs import Runs
 from stormlive.wire.codec import Buffer, ProtocolError, check_version, frame_of, unpack
+from stormlive.wire.fields import Lane
 from stormlive.wire.flow import Credit, Silence
 from stormlive.wire.frame import WIRE_DTYPES
 from stormlive.wire.messages import (
@@ -20,7 +21,6 @@ from stormlive.wire.messages import (
     Final,
     FrameHeader,
     Hello,
-    Lane,
     Message,
     Ping,
     Pong,
@@ -28,9 +28,9 @@ from stormlive.wire.messages import (
     Report,
     Start,
     Welcome,
-    one_line,
 )
 from stormlive.wire.segment import PeerSegment, attach
+from stormlive.wire.text import one_line
 from stormlive_sim.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -63,6 +63,8 @@ class Reception:
         The server's monotonic clock.
     client_of
         Tells who a peer is.
+    excuse
+        Is told of a peer whose message its credit has bounded, as it does frames.
     """
 
     def __init__(
@@ -72,8 +74,10 @@ class Reception:
         clock_ns: Callable[[], int],
         limits: Limits,
         client_of: Callable[[bytes], Client] = lambda _: Client(),
+        excuse: Callable[[bytes], None] = lambda _: None,
     ) -> None:
         self._client_of = client_of
+        self._excuse = excuse
         self._runs = runs
         self._welcome = welcome
         self._clock_ns = clock_ns
@@ -165,6 +169,7 @@ class Reception:
                 self._frame(session, run, message, pixels)
             case Refer() if run is not None and message.run == run.start.run:
                 self._refer(session, run, message)
+                self._excuse(peer)
             case Drop() if run is not None and message.run == run.start.run:
                 self._runs.drop(run, Ranges(message.ranges), one_line(message.reason))
             case End() if run is not None and message.run == run.start.run:

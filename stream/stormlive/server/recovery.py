@@ -4,15 +4,18 @@ import logging
 import time
 from contextlib import suppress
 
+from stormlive.output.growth import Growth
 from stormlive.server.canvases import Canvases
 from stormlive.server.checkpoint import Checkpoint, Kept
+from stormlive.server.closing import GROWTH
 from stormlive.server.dataset import DataRoots
 from stormlive.server.ledger import Ledger
 from stormlive.server.protocols import Engine, OpenTable
 from stormlive.server.run import Ending, Owner, Run
 from stormlive.server.shelf import Shelf, final_of
 from stormlive.wire.flow import Credit
-from stormlive.wire.messages import one_line
+from stormlive.wire.region import computed_region
+from stormlive.wire.text import one_line
 from stormlive_sim.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -81,9 +84,12 @@ def _take_up(
     canvases.open_tables(moment.canvases)
     run = Run(start, Owner(peer=b"", credit=Credit(0)), 0)
     run.canvases = canvases
+    run.growth = _growth(kept, canvases)
     run.ledger = Ledger.from_dict(moment.account)
     run.durable = run.ledger.in_picture()
     run.dataset = data.find(start)
+    regions = list(run.ledger.regions)
+    run.region = regions[-1] if regions else computed_region(start.region or None, start.shape)
     run.checkpoint = checkpoint
     run.started_at = moment.started_at
     run.began_s = time.monotonic() - moment.seconds
@@ -97,3 +103,10 @@ def _take_up(
         run.ending, run.abandoned = Ending(exit_status=exit_status, n=n), True
     _log.info("run %s: %s", start.name, run.notices[-1])
     return run
+
+
+def _growth(kept: Kept, canvases: Canvases) -> Growth | None:
+    """Return how the first canvas grew, where the checkpoint tells."""
+    arrays = {name.removeprefix(GROWTH): array for name, array in kept.arrays.items() if name.startswith(GROWTH)}
+    height, width = (side * canvases.first.reconstruction.upsampling for side in kept.moment.start.shape)
+    return Growth.restored((height, width), arrays) if arrays else None

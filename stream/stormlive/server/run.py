@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stormlive.output.growth import Growth
 from stormlive.ranges import Ranges
 from stormlive.server.canvases import Canvases
 from stormlive.server.checkpoint import Checkpoint
 from stormlive.server.dataset import Dataset
 from stormlive.server.ledger import Ledger
+from stormlive.server.waiting import Waiting
+from stormlive.wire.fields import Axes, Lane, Region, RunState
 from stormlive.wire.flow import Credit
 from stormlive.wire.frame import Frame
-from stormlive.wire.messages import Axes, Final, Lane, RunState, Start, one_line
+from stormlive.wire.messages import Final, Start
+from stormlive.wire.text import one_line
 
 if TYPE_CHECKING:
     from stormlive.server.judge import Watch
@@ -84,6 +88,10 @@ class Run:
         Frames that were named in a REPORT, and those of them that the sender has not answered for yet.
     watch
         What the server's judge notes; None where there is none.
+    region
+        In which alone the engine computes the frames that it takes from now on.
+    growth
+        How the first canvas grew, or why that is not kept: `no_growth`.
     abandoned
         Whether nothing more is to be expected from the sender.
     """
@@ -94,8 +102,8 @@ class Run:
         self.number = number
         self.state: RunState = "opening"
         self.ledger = Ledger()
-        self.queue: deque[Frame] = deque()
-        self.references: deque[Reference] = deque()
+        self.queue = Waiting[Frame]()
+        self.references = Waiting[Reference]()
         self.look_again_at = 0.0
         self.durable, self.told_durable = Ranges(), Ranges()
         self.asked, self.owed = Ranges(), Ranges()
@@ -104,6 +112,9 @@ class Run:
         self.canvases: Canvases | None = None
         self.dataset: Dataset | None = None
         self.watch: Watch | None = None
+        self.growth: Growth | None = None
+        self.region: Region | None = None
+        self.no_growth = "the server did not judge the picture while it grew"
         self.checkpoint: Checkpoint | None = None
         self.checkpoint_at = 0.0
         self.changed = self.being_kept = False

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from stormlive.output.tables import Rows, Sink, Table
-from stormlive.wire.messages import one_line
+from stormlive.wire.text import one_line
 
 _log = logging.getLogger(__name__)
 

@@ -9,9 +9,11 @@ from stormlive.ranges import Ranges
 from stormlive.server.jobs import BatchJob, FinishJob, Job, KeepJob, OpenJob, ReportJob, ViewJob
 from stormlive.server.run import REPORT_PATIENCE_S, Ending, Owner, Reference, Run
 from stormlive.wire.codec import ProtocolError
+from stormlive.wire.fields import MAX_SPANS, Lane
 from stormlive.wire.flow import Credit
 from stormlive.wire.frame import Frame
-from stormlive.wire.messages import MAX_SPANS, Final, Lane, Start, View
+from stormlive.wire.messages import Final, Start
+from stormlive.wire.viewing import View
 
 # Finished runs stay viewable, but a canvas may take a gigabyte: only the last one is kept.
 KEPT_CANVASES = 1
@@ -74,6 +76,12 @@ class Runs:
             run.number = self._started
             self._active[run.start.run] = run
             self._changed.notify()
+
+    def taking(self, identity: UUID) -> Run | None:
+        """Return a run that still takes frames."""
+        with self._changed:
+            run = self._active.get(identity)
+            return run if run is not None and run.takes_frames else None
 
     def have(self, identity: UUID | None) -> Ranges:
         """Return the frames of a run that will not be lost if the server is."""
@@ -232,11 +240,11 @@ class Runs:
         if run.changed and not run.being_kept and run.checkpoint is not None and now >= run.checkpoint_at:
             run.changed, run.being_kept = False, True
             return KeepJob(run=run)
-        readable = run.references if now >= run.look_again_at else ()
+        readable = run.references and now >= run.look_again_at
         if run.queue or readable:
             size = run.next_batch_size(self._max_batch)
-            frames = [run.queue.popleft() for _ in range(min(size, len(run.queue)))]
-            references = [run.references.popleft() for _ in range(min(size - len(frames), len(readable)))]
+            frames = run.queue.take(size)
+            references = run.references.take(size - len(frames)) if readable else []
             return BatchJob(run=run, owner=run.owner, frames=frames, references=references)
         return self._ending_job(run, now)
 

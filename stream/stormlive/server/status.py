@@ -4,7 +4,8 @@ from msgspec import UNSET
 
 from stormlive.server.protocols import Engine
 from stormlive.server.run import Run
-from stormlive.wire.messages import Status, one_line
+from stormlive.wire.text import one_line
+from stormlive.wire.viewing import Status
 
 
 def idle_status(engine: Engine) -> Status:
@@ -45,4 +46,5 @@ def run_status(run: Run, engine: Engine, *, silent: bool) -> Status:
         canvases=(canvases and canvases.names) or UNSET,
         judgement=judgement or UNSET,
         camera_per_s=UNSET if camera_per_s is None else camera_per_s,
+        region=run.region or UNSET,
     )

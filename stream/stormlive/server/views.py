@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from stormlive.server.protocols import Canvas
 from stormlive.server.run import Run
-from stormlive.wire.messages import Error, Picture, View, Viewed
-
-MAX_VIEW_BYTES = 64 * 2**20
+from stormlive.wire.fields import Picture
+from stormlive.wire.messages import Error
+from stormlive.wire.viewing import MAX_VIEW_BYTES, View, Viewed
 
 
 def answer(run: Run | None, view: View) -> tuple[Viewed | Error, NDArray[Any] | None]:
@@ -76,7 +76,7 @@ def _judged(run: Run, canvas: Canvas, picture: Picture) -> tuple[NDArray[np.floa
         errors = judging.errors
         return "there is nothing to compare yet" if errors is None else (errors[0].excess, errors[1])
     if not judging.is_whole:
-        return "the canvas is too large to be kept in parts: its drift is told, but not taken out"
+        return judging.uncorrected
     return judging.corrected or "the drift is not known yet"
 
 

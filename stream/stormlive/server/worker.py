@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from stormlive.ranges import Ranges
@@ -22,6 +23,7 @@ from stormlive.server.closing import Closing, moment_of
 from stormlive.server.dataset import DataRoots
 from stormlive.server.jobs import BatchJob, FinishJob, KeepJob, OpenJob, ReportJob, ViewJob
 from stormlive.server.limits import CHECKPOINT_S
+from stormlive.server.packer import Packer
 from stormlive.server.protocols import Engine, Finish, OpenTable, no_table
 from stormlive.server.run import Ending, Owner, Reference, Run
 from stormlive.server.runs import Runs
@@ -31,7 +33,9 @@ from stormlive.server.views import answer
 from stormlive.wire import flow
 from stormlive.wire.codec import span_groups
 from stormlive.wire.frame import Frame
-from stormlive.wire.messages import Credit, Drop, Error, Final, Message, Report, one_line
+from stormlive.wire.messages import Credit, Drop, Error, Final, Message, Report
+from stormlive.wire.region import computed_region
+from stormlive.wire.text import one_line
 from stormlive_sim.errors import InputError
 from stormlive_sim.routes import Route, route_of
 
@@ -81,6 +85,7 @@ class Worker:
         # A run that was interrupted has been promised to be kept, whatever this server does for new ones.
         self._closing = Closing(runs, finish, shelf, checkpoint_s or CHECKPOINT_S, self._tell_kept, judge)
         self.scribe = Scribe()
+        self.packer = Packer(post)
 
     def work(self) -> None:
         """Work until the server stops and every run is closed."""
@@ -109,6 +114,7 @@ class Worker:
                 self._runs.refused(run, final)
                 self._tell(run.owner, final)
                 return
+            region = computed_region(start.region or None, start.shape)
             canvases = Canvases(start, self._engine, self._open_table)
             dataset = self._data.find(start)
         except Exception as error:
@@ -120,6 +126,7 @@ class Worker:
             return
         with self._runs.lock:
             run.canvases = canvases
+            run.region = region
             run.dataset = dataset
             run.enter("running")
             if self._shelf is not None:
@@ -184,14 +191,13 @@ class Worker:
         frames, pixels = _copied(frames)
         if not frames:
             return
-        if canvas.table is None:
-            canvas.reconstruction.add(pixels)
-        else:
-            canvas.reconstruction.add(pixels, canvas.table.sink([frame.seq for frame in frames]))
+        sink = None if canvas.table is None else canvas.table.sink([frame.seq for frame in frames])
+        region = run.region
+        canvas.reconstruction.add(pixels, sink, region=region)
         with self._runs.lock:
             canvas.n_frames += len(frames)
             for frame in frames:
-                run.ledger.add(frame.seq, replay=frame.replay)
+                run.ledger.add(frame.seq, replay=frame.replay, region=region)
         if self._judge is not None:
             self._judge.saw(run, canvas, pixels)
 
@@ -209,6 +215,7 @@ class Worker:
     def _read(self, job: BatchJob) -> tuple[list[Frame], list[Reference]]:
         """Return the frames that the dataset has, and the references that it does not have yet."""
         run, frames, later, now = job.run, list[Frame](), list[Reference](), time.monotonic()
+        given_up: dict[str, Ranges] = {}
         for reference in job.references:
             try:
                 pixels = None if run.dataset is None else run.dataset.frame(reference.axes)
@@ -229,9 +236,11 @@ class Worker:
                     )
                 )
             elif gone:
-                self._give_up(run, job.owner, Ranges([(reference.seq, reference.seq)]), reason)
+                given_up.setdefault(reason, Ranges()).add(reference.seq)
             else:
                 later.append(reference)
+        for reason, ranges in given_up.items():
+            self._give_up(run, job.owner, ranges, reason)
         return frames, later
 
     def _fail(self, run: Run, frames: list[Frame], reason: str) -> None:
@@ -275,7 +284,11 @@ class Worker:
             _log.exception("a view could not be made")
             text = one_line(f"the view could not be made: {error}")
             message = Error(code="view-failed", fatal=False, message=text, request=job.view.request)
-        self._post(Outgoing(channel="view", peer=job.viewer, message=message, pixels=pixels))
+        outgoing = Outgoing(channel="view", peer=job.viewer, message=message, pixels=pixels)
+        if pixels is None or job.view.accept is UNSET:
+            self._post(outgoing)
+        else:
+            self.packer.submit(outgoing)
 
     def _tell(self, owner: Owner, message: Message) -> None:
         if owner.peer:

@@ -51,7 +51,7 @@ def make_actions(window: QMainWindow, toolbar: QToolBar, deeds: tuple[Deed, ...]
     actions: dict[str, QAction] = {}
     groups: dict[str, QActionGroup] = {}
     menus = {name: window.menuBar().addMenu(name) for name in dict.fromkeys(deed.menu for deed in deeds)}
-    rows: list[str] = []
+    rows: dict[str, list[str]] = {name: [f"<tr><td colspan='2'><b>{name}</b></td></tr>"] for name in menus}
     menu, group = "", ""
     for deed in deeds:
         action = actions[deed.text] = QAction(deed.text, window)
@@ -67,17 +67,29 @@ def make_actions(window: QMainWindow, toolbar: QToolBar, deeds: tuple[Deed, ...]
             action.triggered.connect(lambda _checked, done=deed.done: done())
         menus[deed.menu].addAction(action)
         if deed.on_toolbar:
-            if group and (deed.menu, deed.group) != (menu, group):
+            if group and (deed.menu, deed.group or "-") != (menu, group):
                 toolbar.addSeparator()
             action.setIconText(deed.on_toolbar)
             toolbar.addAction(action)
-        if deed.menu != menu:
-            rows.append(f"<tr><td colspan='2'><br><b>{deed.menu}</b></td></tr>")
         keys = " or ".join(QKeySequence(key).toString(QKeySequence.SequenceFormat.NativeText) for key in deed.keys)
         words = deed.text + (f": {deed.help}" if deed.help else "")
-        rows.append(f"<tr><td style='padding-right:18px'><code>{keys}</code></td><td>{words}</td></tr>")
+        rows[deed.menu].append(
+            f"<tr><td style='padding-right:14px; white-space:nowrap'><code>{keys}</code></td>"
+            f"<td style='white-space:nowrap'>{words}</td></tr>"
+        )
         menu, group = deed.menu, deed.group or "-"
-    return Actions(by_text=actions, menus=menus, sheet=f"<table>{''.join(rows)}</table>")
+    return Actions(by_text=actions, menus=menus, sheet=_in_two_columns(list(rows.values())))
+
+
+def _in_two_columns(menus: list[list[str]]) -> str:
+    """Return a table of all rows, its columns about equally long."""
+    columns: tuple[list[str], list[str]] = [], []
+    half = sum(map(len, menus)) / 2
+    for rows in menus:
+        column = columns[len(columns[0]) + len(rows) / 2 > half]
+        column += [*rows, "<tr><td>&nbsp;</td></tr>"]
+    left, right = (f"<table>{''.join(rows)}</table>" for rows in columns)
+    return f"<table><tr><td style='padding-right:28px'>{left}</td><td>{right}</td></tr></table>"
 
 
 def show_sheet(window: QMainWindow, sheet: str) -> None:
@@ -87,10 +99,12 @@ def show_sheet(window: QMainWindow, sheet: str) -> None:
     column = QVBoxLayout(dialog)
     text = QTextBrowser()
     text.setHtml(f"<p>Wheel: zoom at the mouse. Drag: what the chosen tool does.</p>{sheet}")
+    text.document().setTextWidth(-1)
+    needed, most = text.document().size().toSize(), window.screen().availableSize()
+    text.setMinimumSize(min(needed.width() + 8, most.width() - 60), min(needed.height() + 24, most.height() - 120))
     column.addWidget(text)
     buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
     buttons.rejected.connect(dialog.reject)
     column.addWidget(buttons)
-    dialog.resize(600, min(680, window.height() - 40))
     dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
     dialog.open()

@@ -5,7 +5,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from stormlive.wire.messages import Judgement, Status
+from stormlive.wire.viewing import Judgement, Status
 
 _MOST = 2000
 

@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QCheckBox, QGridLayout, QHBoxLayout, QLabel, QVBox
 from stormlive.viewer.history import History
 from stormlive.viewer.plot import Curve, Plot, short
 from stormlive.viewer.theme import GREY, LIGHTS
-from stormlive.wire.messages import Judgement, Status
+from stormlive.wire.viewing import Judgement, Status
 
 _WORDS = {"green": "good", "amber": "take care", "red": "do not trust it", "unknown": "not known yet"}
 _ABSENT = "There is no judgement (yet): it needs some hundred frames, and a server that judges."
@@ -72,6 +72,11 @@ class JudgementDock(QWidget):
         self._history.add(status)
         judgement = status.judgement
         self.show_judgement(None if judgement is UNSET else judgement)
+
+    def forget(self) -> None:
+        """Show nothing of what was judged so far."""
+        self._history = History()
+        self.show_judgement(None)
 
     def show_judgement(self, judgement: Judgement | None) -> None:
         """Show a judgement, or that there is none; the curves stay as they are."""

@@ -11,10 +11,13 @@ import vispy
 from PySide6.QtCore import QTimer
 from PySide6.QtWidgets import QApplication
 
+from stormlive.viewer.acquisition_window import AcquisitionWindow
 from stormlive.viewer.main_window import MainWindow
+from stormlive.viewer.runs import Runs
 from stormlive.viewer.saving import save_picture
 from stormlive.viewer.theme import apply_dark
-from stormlive.viewer.view import Fetch, FetchWhole, LiveView
+from stormlive.viewer.view import Fetch, FetchWhole, LiveView, Steer
+from stormlive.wire.fields import Region
 
 _log = logging.getLogger(__name__)
 
@@ -27,13 +30,30 @@ class LiveWindow:
     and `run` raises the exception in the end.
     """
 
-    def __init__(self, fetch: Fetch, title: str, interval_ms: int, whole: FetchWhole | None = None) -> None:
+    def __init__(
+        self,
+        fetch: Fetch,
+        title: str,
+        interval_ms: int,
+        whole: FetchWhole | None = None,
+        runs: Runs | None = None,
+        steer: Steer | None = None,
+    ) -> None:
         application = QApplication.instance() or QApplication([])
         assert isinstance(application, QApplication)
         self._application = application
         apply_dark(application)
         vispy.use("pyside6")
-        self.window = MainWindow(title, None if whole is None else self._save_whole)
+        save_whole = None if whole is None else self._save_whole
+        self.window: MainWindow
+        if runs is None:
+            self.window = MainWindow(title, save_whole)
+        else:
+            self.window = AcquisitionWindow(title, save_whole, runs)
+            self.window.acquisition.begun.connect(self._forget)
+        self.window.steering.request = None if steer is None else self._have_computed
+        self._steer = steer
+        self._steering: Future[str] | None = None
         self._fetch = fetch
         self._whole = whole
         self._asked: Future[LiveView | None] | None = None
@@ -57,7 +77,7 @@ class LiveWindow:
             self._application.exec()
         finally:
             self._timer.stop()
-            self.window.close()
+            self.window.leave()
             self._thread.shutdown(cancel_futures=True)
             self.window.scene.canvas.close()
             signal.signal(signal.SIGINT, handler)
@@ -76,6 +96,7 @@ class LiveWindow:
         # Qt swallows what a callback raises, so nothing may leave this one.
         try:
             self._tell_saved()
+            self._tell_steered()
             if self._failure is None:
                 self._follow()
             self.window.scene.refresh()
@@ -93,6 +114,10 @@ class LiveWindow:
                 self.window.show_view(view)
         self._asked = self._thread.submit(self._fetch, self.window.scene.visible())
 
+    def _forget(self) -> None:
+        """Let go of the answer under way, and of whatever failed: both are about the run before."""
+        self._asked = self._failure = None
+
     def _save_whole(self, path: Path) -> None:
         """Have the whole canvas written in the thread that may ask for it."""
         whole, canvas = self._whole, self.window.scene.wanted.canvas
@@ -104,4 +129,22 @@ class LiveWindow:
             return
         (path, saving), self._saving = self._saving, None
         error = saving.exception()
-        self.window.tell_done(f"saved {path}" if error is None else f"not saved: {error}")
+        if error is None:
+            self.window.trouble.done(f"saved {path}")
+        else:
+            self.window.trouble.failed(f"not saved: {error}")
+
+    def _have_computed(self, region: Region | None) -> None:
+        """Ask for what is computed in the thread that may ask."""
+        if self._steer is not None and self._steering is None:
+            self._steering = self._thread.submit(self._steer, region)
+
+    def _tell_steered(self) -> None:
+        if self._steering is None or not self._steering.done():
+            return
+        steering, self._steering = self._steering, None
+        error = steering.exception()
+        if error is None:
+            self.window.trouble.done(steering.result())
+        else:
+            self.window.trouble.failed(str(error))

@@ -48,6 +48,13 @@ class Profile:
     values: NDArray[np.float64]
 
 
+def camera_region(rectangle: tuple[float, float, float, float], camera_nm: float) -> tuple[int, int, int, int]:
+    """Return (x, y, width, height) of the camera's pixels under a rectangle (x, y, x, y) in nm."""
+    x, y = (math.floor(max(0.0, edge) / camera_nm) for edge in rectangle[:2])
+    width, height = (math.ceil(edge / camera_nm) - first for edge, first in zip(rectangle[2:], (x, y), strict=True))
+    return x, y, max(1, width), max(1, height)
+
+
 def region_of(picture: Picture, rectangle: tuple[float, float, float, float]) -> Region | None:
     """Return what a rectangle (x, y, x, y) in nm holds; None where it holds no pixel of the picture."""
     size_nm = picture.pixel_size_nm

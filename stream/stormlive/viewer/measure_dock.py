@@ -1,12 +1,10 @@
 """What the user's rectangle and line hold."""
 
-import math
-
 import numpy as np
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QDoubleSpinBox, QGroupBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
-from stormlive.viewer.measure import Profile, fwhm_nm, profile_of, region_of
+from stormlive.viewer.measure import Profile, camera_region, fwhm_nm, profile_of, region_of
 from stormlive.viewer.mouse import Marks
 from stormlive.viewer.pane import PROFILE_COLOUR
 from stormlive.viewer.plot import Curve, Plot, short
@@ -85,9 +83,7 @@ def _told_region(view: LiveView, rectangle: Marks) -> str:
     found, wide = region_of(view.superres, rectangle), region_of(view.widefield, rectangle)
     if found is None:
         return "It holds no pixel of the picture."
-    camera_nm = view.widefield.pixel_size_nm
-    x, y = (math.floor(max(0.0, edge) / camera_nm) for edge in rectangle[:2])
-    columns, rows = (math.ceil(edge / camera_nm) - first for edge, first in zip(rectangle[2:], (x, y), strict=True))
+    part = camera_region(rectangle, view.widefield.pixel_size_nm)
     lines = [
         f"<b>{found.width_nm / 1e3:.3g} × {found.height_nm / 1e3:.3g} µm</b> ({found.area_um2:.3g} µm²)",
         f"sum <b>{short(found.total)}</b> expected emitters",
@@ -97,7 +93,7 @@ def _told_region(view: LiveView, rectangle: Marks) -> str:
     if wide is not None:
         n = wide.width_nm * wide.height_nm / wide.pixel_size_nm**2
         lines.append(f"widefield: mean {short(wide.total / n)} photons/px")
-    lines.append(f"as the camera's region: <code>--roi {x},{y},{max(1, columns)},{max(1, rows)}</code>")
+    lines.append(f"as the camera's region: <code>--roi {','.join(map(str, part))}</code>")
     return "<br>".join(lines)
 
 

@@ -20,11 +20,13 @@ TITLE_HEIGHT = 30
 TITLE_PX, TEXT_PX = 17, 13
 # Asking the system for its resolution starts a process on Linux; all lengths here are in pixels anyway.
 DPI = 96
-REGION_COLOUR, PROFILE_COLOUR = "#4dd2ff", "#7dff7d"
+REGION_COLOUR, PROFILE_COLOUR, COMPUTED_COLOUR = "#4dd2ff", "#7dff7d", "#ffb02e"
 # Every OpenGL 4 card takes this much; wider pictures are summed down.
 _MOST_TEXTURE_PX = 8192
 _NOTHING = np.zeros((1, 1), np.float32)
 _ERROR_BLUE = (0.25, 0.65, 1.0)
+# Lighter than black: it is seen on a dark picture too.
+_PLATE = (0.11, 0.11, 0.13, 0.8)
 
 
 class Pane:
@@ -52,10 +54,11 @@ class Pane:
         self._overlay = _image(self._box.scene, _transparent(_ERROR_BLUE), 1.0)
         self._overlay.order, self._overlay.visible = 1, False
         self._region = _line(self._box.scene, REGION_COLOUR)
+        self._computed = _line(self._box.scene, COMPUTED_COLOUR)
         self._profile = _line(self._box.scene, PROFILE_COLOUR)
         self._clipper: Clipper | None = None
         self._title = text(canvas, title, TITLE_PX, "white")
-        self._plate = Rectangle(center=(0, 0), color=(0, 0, 0, 0.6), border_width=0, parent=canvas.scene)
+        self._plate = Rectangle(center=(0, 0), color=_PLATE, border_width=0, parent=canvas.scene)
         self._bar = Rectangle(center=(0, 0), color="white", border_width=0, parent=canvas.scene)
         self._label = text(canvas, "", TEXT_PX, "white", anchor="center")
         self._plate.order, self._bar.order, self._label.order = 11, 12, 13
@@ -120,6 +123,13 @@ class Pane:
             self._drawn = picture, factor
             self._draw(sum_pool(pixels, factor), size_nm * factor)
 
+    def clear(self) -> None:
+        """Show nothing."""
+        self.picture, self._drawn = None, (None, 0)
+        self._image.set_data(_NOTHING)
+        self._overlay.visible = False
+        self._scale_bar()
+
     def _draw(self, pooled: NDArray[np.float32], scale: float) -> None:
         assert self.picture is not None
         picture = self.picture
@@ -157,12 +167,12 @@ class Pane:
         profile: tuple[float, float, float, float] | None,
     ) -> None:
         """Draw a rectangle and a line, each (x, y, x, y) in nm, or neither."""
-        corners = []
-        if region is not None:
-            left, top, right, bottom = region
-            corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
-        _set_line(self._region, corners)
+        _set_line(self._region, _corners(region))
         _set_line(self._profile, [] if profile is None else [profile[:2], profile[2:]])
+
+    def outline(self, computed: tuple[float, float, float, float] | None) -> None:
+        """Draw the rectangle (x, y, x, y) in nm outside of which nothing is computed, or none."""
+        _set_line(self._computed, _corners(computed))
 
     def value_at(self, x_nm: float, y_nm: float) -> float | None:
         """Return the value there per unit of area; None where nothing is shown."""
@@ -273,6 +283,13 @@ def _line(parent: scene.Node, colour: str) -> Line:
     line.set_gl_state("translucent", depth_test=False)
     line.order, line.visible = 5, False
     return line
+
+
+def _corners(rectangle: tuple[float, float, float, float] | None) -> list[tuple[float, float]]:
+    if rectangle is None:
+        return []
+    left, top, right, bottom = rectangle
+    return [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
 
 
 def _set_line(line: Line, points: Sequence[tuple[float, float]]) -> None:

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from stormlive.viewer.view import LiveView, Picture, Visible
-from stormlive.wire import messages
+from stormlive.wire import fields
 from stormlive.wire.client import LiveClient, status_text
 from stormlive.wire.curve import ClientKeys
-from stormlive.wire.messages import Status
+from stormlive.wire.viewing import Status
 from stormlive_sim.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -51,11 +51,14 @@ class RemoteView:
         The server's data address.
     keys : ClientKeys or None
         For a server with keys.
+    token : bytes
+        With which may be chosen what of a run's frames is computed; empty where nobody gave one.
     """
 
-    def __init__(self, address: str, *, keys: ClientKeys | None = None) -> None:
+    def __init__(self, address: str, *, keys: ClientKeys | None = None, token: bytes = b"") -> None:
         self._address = address
         self._keys = keys
+        self._token = token
         self._client: LiveClient | None = None
         self._status: Status | None = None
         self._heard_at = 0.0
@@ -161,7 +164,7 @@ class RemoteView:
         x, y = math.floor(superres.x_nm / pixel_nm), math.floor(superres.y_nm / pixel_nm)
         rows, columns = (math.ceil(n * superres.pixel_size_nm / pixel_nm) + 1 for n in superres.pixels.shape)
 
-        def part(name: messages.Picture) -> Picture | None:
+        def part(name: fields.Picture) -> Picture | None:
             found = client.view(name, rectangle=(x, y, columns, rows), canvas=canvas)
             if found is None:
                 return None
@@ -195,6 +198,26 @@ class RemoteView:
             pixels[y : y + most] = found[1]
             canvas = found[0].canvas or canvas
         return Picture(pixels=pixels, pixel_size_nm=_pixel_nm(status) / status.upsampling)
+
+    def steer(self, region: fields.Region | None) -> str:
+        """Have frames computed in a region only, or all over again; return what is to be said of it.
+
+        Raises
+        ------
+        InputError
+            When there is no run, or the server refuses.
+        ConnectionError
+            When it does not answer.
+        """
+        client, status = self._client, self._status
+        if client is None or status is None or status.run is None:
+            raise InputError("there is no run whose frames could be computed")
+        computed = client.steer(status.run, region, self._token)
+        if computed is None:
+            return "from now on the whole frames are computed"
+        x, y, width, height = computed
+        where = f"{width} × {height} camera pixels at {x}, {y}"
+        return f"from now on only {where} are computed; elsewhere the picture stays as it is"
 
     def close(self) -> None:
         """Close the connection."""

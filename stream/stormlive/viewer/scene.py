@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from typing import Literal
 
+from msgspec import UNSET
 from vispy import scene
 from vispy.scene.visuals import Rectangle
 
@@ -61,13 +62,25 @@ class LiveScene:
         self.widefield.show(view.widefield, self._pooled_for)
         self.superres.show(view.superres, self._pooled_for)
         self.superres.overlay(view.errors)
+        for pane in (self.widefield, self.superres):
+            pane.outline(_computed_nm(view))
         self.widefield.rename(f"Widefield, {'last frame' if view.last else 'mean of all frames'}")
         self.superres.rename(self._name_of(view))
+        self.canvas.update()
+
+    def clear(self) -> None:
+        """Show nothing, until the next view of whatever is the newest."""
+        self.shown = self._field_nm = None
+        self.wanted = replace(self.wanted, canvas=None)
+        for pane in (self.widefield, self.superres):
+            pane.clear()
         self.canvas.update()
 
     def _name_of(self, view: LiveView) -> str:
         newest = " (the newest)" if self.wanted.canvas is None else ""
         name = f"Super-resolved: {view.canvas}{newest}" if view.canvas else "Super-resolved"
+        if view.replay is not None and view.replay.at < len(view.replay.frames) - 1:
+            name += f", the first {view.replay.frames[view.replay.at]} frames"
         name += ", corrected for drift" if view.corrected else ""
         return name + (", errors in blue" if view.errors is not None else "")
 
@@ -116,7 +129,8 @@ class LiveScene:
         if self._field_nm is None:
             return self.wanted
         part, wanted = self.superres.visible(), self.wanted
-        return replace(part, canvas=wanted.canvas, last=wanted.last, errors=wanted.errors, corrected=wanted.corrected)
+        kept = ("canvas", "last", "errors", "corrected", "at")
+        return replace(part, **{name: getattr(wanted, name) for name in kept})
 
     @property
     def layout(self) -> Layout:
@@ -186,6 +200,15 @@ class LiveScene:
         self._divider.visible = self._grip.visible = over
         self._divider.center, self._divider.width, self._divider.height = middle, _DIVIDER_PX, pane_height
         self._grip.center, (self._grip.width, self._grip.height) = middle, _GRIP_PX
+
+
+def _computed_nm(view: LiveView) -> tuple[float, float, float, float] | None:
+    """Return the rectangle (x, y, x, y) outside of which nothing is computed, where there is one."""
+    report = view.report
+    if report is None or report.region is UNSET or not report.pixel_size_nm:
+        return None
+    x, y, width, height = (side * report.pixel_size_nm for side in report.region)
+    return x, y, x + width, y + height
 
 
 def _between(value: float, low: float, high: float) -> float:

@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QWidget
 from stormlive.viewer.mouse import Cursor
 from stormlive.viewer.plot import short
 from stormlive.viewer.theme import GREY, LIGHTS
-from stormlive.wire.messages import Status
+from stormlive.wire.viewing import Status
 
 # With what they usually hold: their places must not jump.
 _CELLS = {

@@ -4,7 +4,7 @@ from PySide6.QtGui import QColor, QPalette
 from PySide6.QtWidgets import QApplication
 
 BACKGROUND, RAISED, FIELD = "#16161c", "#22222b", "#0e0e12"
-WHITE, GREY, ACCENT = "#ececf2", "#9a9aa6", "#3d8bfd"
+WHITE, GREY, DIM, ACCENT = "#ececf2", "#9a9aa6", "#6a6a76", "#3d8bfd"
 LIGHTS = {"green": "#3ecf6a", "amber": "#ffb02e", "red": "#ff5247", "unknown": "#5b5b68"}
 
 _STYLE = f"""
@@ -41,7 +41,7 @@ def apply_dark(app: QApplication) -> None:
         (roles.Link, ACCENT),
     ):
         palette.setColor(role, QColor(colour))
-    for role in (roles.WindowText, roles.Text, roles.ButtonText):
-        palette.setColor(QPalette.ColorGroup.Disabled, role, QColor("#6a6a76"))
+    for role in (roles.WindowText, roles.Text, roles.ButtonText, roles.PlaceholderText):
+        palette.setColor(QPalette.ColorGroup.Disabled, role, QColor(DIM))
     app.setPalette(palette)
     app.setStyleSheet(_STYLE)

@@ -1,6 +1,6 @@
 """What is wrong with a run, in a plain sentence."""
 
-from stormlive.wire.messages import Status
+from stormlive.wire.viewing import Status
 
 # The engine's batches make the backlog go up and down by a quarter of a second's frames.
 _BACKLOG_S = 1.0

@@ -8,7 +8,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from stormlive.wire.messages import Judgement, Status
+from stormlive.wire.fields import Region
+from stormlive.wire.viewing import Judgement, Status
 
 _SNAP_PX = 64
 FINEST = 1.25
@@ -36,9 +37,13 @@ class LiveView:
     status: str
     """On one line, where there is no `report`."""
     report: Status | None = None
+    """The numbers behind it, where a server tells them."""
     judgement: Judgement | None = None
     """Of a run that has ended, where there is no `report`."""
-    """The numbers behind it, where a server tells them."""
+    replay: "Replay | None" = None
+    """Of a run that has ended: which moments of it there are to be seen."""
+    no_replay: str = ""
+    """Why there are none, of a run that has ended."""
     canvases: tuple[str, ...] = ()
     """Names of the run's canvases, where there are several."""
     canvas: str = ""
@@ -49,6 +54,14 @@ class LiveView:
     """Where the canvas disagrees with the widefield, if it was wanted and is known; in photons."""
     corrected: bool = False
     """Whether `superres` is corrected for drift."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """How many frames the canvas had at each place of a replay, and which place is shown."""
+
+    frames: tuple[int, ...]
+    at: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +81,8 @@ class Visible:
     """The map of errors is wanted too."""
     corrected: bool = False
     """The canvas is wanted corrected for drift."""
+    at: int | None = None
+    """The place in the replay of a run that has ended; None for the last."""
 
     def level_and_rectangle(
         self, *, shape: tuple[int, int], pixel_size_nm: float, levels: int
@@ -121,6 +136,12 @@ Fetch = Callable[[Visible], LiveView | None]
 
 It is called from one thread of its own, one call at a time, and must return within a second or so, because
 closing the window waits for it. It may return more than the visible part, and finer than the screen resolves.
+"""
+
+Steer = Callable[[Region | None], str]
+"""Have frames computed in a region of the camera only, or (None) all over again, and return what is to be said of it.
+
+Called from the same thread as `Fetch`; raises an InputError or a ConnectionError that says why not.
 """
 
 FetchWhole = Callable[[str | None], Picture]

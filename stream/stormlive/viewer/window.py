@@ -2,8 +2,9 @@
 
 import threading
 
+from stormlive.viewer.runs import Runs
 from stormlive.viewer.screen import require_qt
-from stormlive.viewer.view import Fetch, FetchWhole
+from stormlive.viewer.view import Fetch, FetchWhole, Steer
 
 # How often a newer picture is looked for; panning and zooming draw what is there at once.
 INTERVAL_MS = 80
@@ -16,15 +17,17 @@ def run_window(
     *,
     stop: threading.Event | None = None,
     whole: FetchWhole | None = None,
+    steer: Steer | None = None,
+    runs: Runs | None = None,
 ) -> None:
     """Open the window and return when it is closed, by its user, by Ctrl+C or by setting `stop`.
 
     Must be called from the main thread, as Qt demands. Raises what `fetch` raised, once the window is closed,
     and KeyboardInterrupt after Ctrl+C. Closing the window ends the window and nothing else. With `whole` the
-    user can save the whole canvas.
+    user can save the whole canvas, with `steer` choose what is computed, with `runs` start and stop what is shown.
     """
     require_qt()
     # Only now: where a library is missing, the import of vispy fails already.
     from stormlive.viewer.live_window import LiveWindow
 
-    LiveWindow(fetch, title, interval_ms, whole).run(stop)
+    LiveWindow(fetch, title, interval_ms, whole, runs, steer).run(stop)

@@ -1,8 +1,10 @@
 """The other end for those who look on: status messages and pieces of the picture."""
 
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Self
+from uuid import UUID
 
 import numpy as np
 import zmq
@@ -10,14 +12,25 @@ from msgspec import UNSET
 from numpy.typing import NDArray
 
 from stormlive.wire import messages
-from stormlive.wire.codec import check_version, encode, unpack
-from stormlive.wire.curve import ClientKeys
+from stormlive.wire.codec import Buffer, check_version, encode, unpack
+from stormlive.wire.curve import ClientKeys, load_client_keys
+from stormlive.wire.fields import Picture, Region
 from stormlive.wire.handshake import Handshake
-from stormlive.wire.messages import Picture, Status, View, Viewed, Welcome
-from stormlive.wire.transport import client_address, connect_dealer, connect_subscriber, receive, send
+from stormlive.wire.messages import Welcome
+from stormlive.wire.packing import picture_of
+from stormlive.wire.region import check_region
+from stormlive.wire.transport import (
+    DEFAULT_ADDRESS,
+    client_address,
+    connect_dealer,
+    connect_subscriber,
+    is_loopback,
+    receive,
+    send,
+)
+from stormlive.wire.viewing import MAX_VIEW_BYTES, Status, Steer, Steered, View, Viewed
 from stormlive_sim.errors import InputError
 
-_MOST_PIXEL_BYTES = 2**30
 _BEYOND = 2**31 - 1
 
 
@@ -32,8 +45,10 @@ class LiveClient:
         The server's data address, as `stormlive serve` prints it.
     timeout_s : float
         How long to wait for any answer.
-    keys : ClientKeys or None
-        For a server with keys; without them only loopback addresses.
+    keys : ClientKeys, path or None
+        For a server with keys, or the folder that has them; without them only loopback addresses.
+    compressed : bool or None
+        Have pictures compressed on their way; None: those of a server on another machine.
 
     Raises
     ------
@@ -43,7 +58,16 @@ class LiveClient:
         When it speaks another version.
     """
 
-    def __init__(self, address: str, timeout_s: float = 5.0, *, keys: ClientKeys | None = None) -> None:
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        timeout_s: float = 5.0,
+        *,
+        keys: ClientKeys | Path | str | None = None,
+        compressed: bool | None = None,
+    ) -> None:
+        if isinstance(keys, Path | str):
+            keys = load_client_keys(keys)
         self._timeout_s = timeout_s
         self._request = 0
         self._keys = keys
@@ -51,10 +75,11 @@ class LiveClient:
         self._sockets: list[zmq.Socket[bytes]] = []
         try:
             self.address = client_address(address, keys)
+            self._compressed = not is_loopback(self.address) if compressed is None else compressed
             self.welcome = self._greet(self.address)
             base = self.address.rpartition(":")[0]
             self._views = connect_dealer(
-                self._context, f"{base}:{self.welcome.view_port}", max_part_bytes=_MOST_PIXEL_BYTES, keys=keys
+                self._context, f"{base}:{self.welcome.view_port}", max_part_bytes=MAX_VIEW_BYTES, keys=keys
             )
             self._statuses = connect_subscriber(self._context, f"{base}:{self.welcome.status_port}", keys=keys)
             self._sockets += [self._views, self._statuses]
@@ -89,19 +114,22 @@ class LiveClient:
         return message
 
     @staticmethod
-    def _answer(socket: zmq.Socket[bytes], deadline: float) -> tuple[messages.Message, object] | None:
+    def _answer(socket: zmq.Socket[bytes], deadline: float) -> tuple[messages.Message, Buffer | None] | None:
         left_ms = max(0, int((deadline - time.monotonic()) * 1000))
         if not socket.poll(left_ms):
             return None
         parts = receive(socket)
         return None if parts is None else unpack(parts)
 
-    def status(self, timeout_s: float) -> Status | None:
-        """Return the newest status, waiting for one up to `timeout_s`; None when none came."""
+    def status(self, timeout_s: float, run: UUID | None = None) -> Status | None:
+        """Return the newest status, waiting for one up to `timeout_s`; None when none came.
+
+        A server may have several runs. With `run` those of others are passed over, but not that of a server without.
+        """
         newest: Status | None = None
         deadline = time.monotonic() + timeout_s
         while (answer := self._answer(self._statuses, deadline)) is not None:
-            if isinstance(answer[0], Status):
+            if isinstance(answer[0], Status) and (run is None or answer[0].run in (run, None)):
                 newest = answer[0]
                 deadline = 0.0  # take what waits, and no more
         return newest
@@ -134,19 +162,61 @@ class LiveClient:
         """
         self._request += 1
         x, y, w, h = rectangle
-        request = View(request=self._request, picture=picture, level=level, x=x, y=y, w=w, h=h, canvas=canvas or UNSET)
+        request = View(
+            request=self._request,
+            picture=picture,
+            level=level,
+            x=x,
+            y=y,
+            w=w,
+            h=h,
+            canvas=canvas or UNSET,
+            accept="zlib" if self._compressed else UNSET,
+        )
+        message, pixels = self._asked(request)
+        return (message, picture_of(message, pixels or b"")) if isinstance(message, Viewed) else None
+
+    def steer(self, run: UUID, region: Region | None, token: bytes = b"") -> Region | None:
+        """Have the frames of a run computed in a region only from now on, or all over again; return which it is.
+
+        Parameters
+        ----------
+        run : UUID
+            The status's `run`.
+        region : tuple of int or None
+            (x, y, width, height) in pixels of the frames; it may come out a pixel wider. None: all over.
+        token : bytes
+            That of the `StreamHook` that feeds the run; not needed where the server lets all viewers choose.
+
+        Raises
+        ------
+        InputError
+            When the server refuses, and why.
+        ConnectionError
+            When it does not answer.
+        """
+        self._request += 1
+        request = Steer(
+            request=self._request, run=run, region=None if region is None else check_region(region), token=token
+        )
+        answer, _ = self._asked(request)
+        if isinstance(answer, messages.Error):
+            raise InputError(answer.message)
+        return answer.region if isinstance(answer, Steered) else None
+
+    def _asked(self, request: View | Steer) -> tuple[messages.Message, Buffer | None]:
+        """Return the answer to a request, or the error that is one."""
         deadline = time.monotonic() + self._timeout_s
         if not self._views.poll(int(self._timeout_s * 1000), zmq.POLLOUT) or not send(self._views, [encode(request)]):
             raise ConnectionError("the server does not answer any more")
         while (answer := self._answer(self._views, deadline)) is not None:
-            message, pixels = answer
+            message = answer[0]
             # An answer to an earlier request that was given up is passed over.
-            if isinstance(message, messages.Error) and message.request in (None, self._request):
-                return None
-            if isinstance(message, Viewed) and message.request == self._request:
-                image = np.frombuffer(pixels, "<f4").reshape(message.h, message.w)  # type: ignore[call-overload]
-                return message, image
-        raise ConnectionError(f"the server sent no picture within {self._timeout_s:g} s")
+            if isinstance(message, messages.Error) and message.request in (None, request.request):
+                return answer
+            if isinstance(message, Viewed | Steered) and message.request == request.request:
+                return answer
+        raise ConnectionError(f"the server sent no answer within {self._timeout_s:g} s")
 
     def close(self) -> None:
         """Close the sockets."""

@@ -4,6 +4,7 @@ Every limit is checked before anything is allocated for the content, and whateve
 outside becomes a `ProtocolError`.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
@@ -14,11 +15,16 @@ from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
 from stormlive.ranges import Ranges
+from stormlive.wire.fields import MAX_SPANS, Axes
 from stormlive.wire.frame import WIRE_DTYPES, Frame, dtype_name
-from stormlive.wire.messages import MAX_SPANS, PROTOCOL, FrameHeader, Message, Text, Viewed, one_line
+from stormlive.wire.messages import PROTOCOL, FrameHeader, Message
+from stormlive.wire.text import Text, one_line
+from stormlive.wire.viewing import Viewed
 from stormlive_sim.errors import InputError
 
 MAX_HEADER_BYTES = 8 * 1024
+# What a REFER takes besides its axes, with something to spare.
+_REFER_BYTES = 256
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -95,7 +101,8 @@ def unpack(parts: Sequence[Buffer]) -> tuple[Message, Buffer | None]:
     if len(parts) != 2:
         raise ProtocolError(f"{type(message).__name__} needs its pixels as second part, got none")
     nbytes = 0 if isinstance(message, FrameHeader) and message.at is not UNSET else message.nbytes
-    if len(parts[1]) != nbytes:
+    # What is packed is smaller than what it is of, or it would not have been packed.
+    if len(parts[1]) != nbytes and not (isinstance(message, Viewed) and message.coding and len(parts[1]) < nbytes):
         raise ProtocolError(f"the pixel part has {len(parts[1])} bytes, the header says {nbytes}")
     return message, parts[1]
 
@@ -125,3 +132,9 @@ def span_groups(ranges: Ranges) -> list[tuple[tuple[int, int], ...]]:
     """Cut ranges into groups that each fit one message."""
     spans = ranges.to_list()
     return [tuple(spans[at : at + MAX_SPANS]) for at in range(0, len(spans), MAX_SPANS)]
+
+
+def how_many_references_fit(axes: Sequence[Axes]) -> int:
+    """Return how many of these axes one REFER takes: at least one, whose size the outbox has limited."""
+    sizes = itertools.accumulate(len(_encoder.encode(one)) for one in axes)
+    return max(1, sum(size <= MAX_HEADER_BYTES - _REFER_BYTES for size in sizes))

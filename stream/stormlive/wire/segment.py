@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from stormlive.wire.codec import ProtocolError
 from stormlive.wire.frame import WIRE_DTYPES, Frame
-from stormlive.wire.messages import NONCE_BYTES, FrameHeader, SegmentOffer, one_line
+from stormlive.wire.messages import NONCE_BYTES, FrameHeader, SegmentOffer
+from stormlive.wire.text import one_line
 
 _log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import zmq
 
 from stormlive.wire.codec import MAX_HEADER_BYTES, Buffer
-from stormlive.wire.curve import ClientKeys, ServerKeys
+from stormlive.wire.curve import ZAP_DOMAIN, ClientKeys, ServerKeys
 from stormlive.wire.handshake import Handshake
 from stormlive_sim.errors import InputError
 
@@ -30,7 +30,7 @@ RECEIVE_QUEUE = 256
 
 
 def loopback_address(address: str, *, any_port: bool = False) -> str:
-    """Return ``tcp://127.x.x.x:port``, normalized; `any_port` also allows ``*`` and 0 for a free port."""
+    """Return ``tcp://127.x.x.x:port`` of an address, normalized; `any_port` also allows ``*`` and 0 for a free port."""
     full = server_address(address, any_port=any_port)
     if not is_loopback(full):
         raise InputError(
@@ -48,11 +48,18 @@ def is_loopback(address: str) -> bool:
         return False
 
 
+def full_address(text: str) -> str:
+    """Return ``tcp://host:port`` of an address that may lack ``tcp://`` and, then, the port."""
+    if "://" in text:
+        return text
+    return f"tcp://{text}" if ":" in text else f"tcp://{text}:{port_of(DEFAULT_ADDRESS)}"
+
+
 def server_address(address: str, *, any_port: bool = False) -> str:
     """Return ``tcp://host:port``, normalized, wherever the host is; InputError when it is none."""
-    match = re.fullmatch(r"tcp://([^\s:/\[\]]+|\[[^\s\]]*\]):(\d{1,5}|\*)", address) if address else None
+    match = re.fullmatch(r"tcp://([^\s:/\[\]]+|\[[^\s\]]*\]):(\d{1,5}|\*)", full_address(address))
     if match is None:
-        raise InputError(f"an address looks like {DEFAULT_ADDRESS}, got {address!r}")
+        raise InputError(f"an address looks like {DEFAULT_ADDRESS.removeprefix('tcp://')}, got {address!r}")
     host, port = match.groups()
     host = "127.0.0.1" if host == "localhost" else host
     port = "*" if port in ("*", "0") else port
@@ -220,7 +227,7 @@ def receive(socket: zmq.Socket[bytes], *, routed: bool = False) -> list[memoryvi
 def source(part: memoryview) -> int:
     """Return the descriptor of the connection through which `receive` got a part; -1 when libzmq does not tell.
 
-    It does not for a client of ZMTP 2 and older, nor for one that had gone before it was let in.
+    It does not for a client that had gone before it was let in.
     """
     frame: object = part.obj
     if not isinstance(frame, zmq.Frame):
@@ -253,6 +260,9 @@ def _connect(socket: zmq.Socket[bytes], address: str) -> None:
 def _bind(socket: zmq.Socket[bytes], address: str, keys: ServerKeys | None) -> None:
     try:
         full = bind_address(address, keys)
+        # Nobody is asked who may connect without keys, but libzmq now hangs up on who speaks ZMTP 2 or older, of whose
+        # connections it would tell nothing.
+        socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
         if keys is not None:
             keys.secure(socket)
         socket.bind(full)

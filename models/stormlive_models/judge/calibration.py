@@ -1,0 +1,107 @@
+"""The camera's calibration as the stream shows it, beside the one that was given."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stormlive_models.judge.camera import (
+    LEAST_TILES,
+    TILE_PX,
+    CameraEstimate,
+    Transfer,
+    dark_baseline,
+    estimate_camera,
+)
+
+_DARK_NOISE_PHOTONS, _DARK_PHOTONS = 3.0, 2.0
+# What was given agrees within so many errors, or these differences, which hardly change a picture.
+_SIGMAS = 3.0
+_LEAST_GAIN = 0.15
+_LEAST_BASELINE_PHOTONS = 2.0
+_MOST_BASELINE_PHOTONS = 20.0
+# White noise has 0.74; spots of 0.75 pixels at 5 per µm² bring it to 1.5, a blur by 0.7 pixels to 12.
+_MOST_SMOOTH = 2.0
+_SHADE = 4.0
+_BINS = 8
+_GROWTH = 1.25
+_MOST_BEND = 0.2
+
+
+def comparison(tiles: Transfer, baseline_adu: float, photons_per_adu: float) -> str:
+    """Return in what the stream looks unlike what was given, in a sentence; empty where it agrees or cannot be told.
+
+    Whether the camera multiplies electrons is not known: whichever comes nearer to what was given is told. Frames with
+    hardly any light and shade, and no more noise than reading makes, may be dark ones: then the baseline is told. Where
+    the noise is not that of a camera, this is told instead of figures.
+    """
+    if len(tiles.mean) < LEAST_TILES:
+        return ""
+    if not has_light_and_shade(tiles):
+        return _in_the_dark(tiles, baseline_adu, photons_per_adu)
+    found = {excess: estimate_camera(tiles, excess) for excess in (1.0, 2.0)}
+    told = {excess: estimate for excess, estimate in found.items() if estimate is not None}
+    why_not = _mistrust(tiles, list(told.values()))
+    if why_not:
+        return f"The stream tells nothing of the camera's calibration: {why_not}."
+    if not told or any(_agrees(one, baseline_adu, photons_per_adu) for one in told.values()):
+        return ""
+    excess, near = min(told.items(), key=lambda item: abs(math.log(item[1].photons_per_adu / photons_per_adu)))
+    kind = "an EMCCD" if excess == 2 else "an sCMOS camera"
+    baseline = f"baseline {near.baseline_adu:.0f} ± {max(1, near.baseline_sd):.0f} ADU and "
+    known = near.baseline_sd * near.photons_per_adu < _MOST_BASELINE_PHOTONS
+    return (
+        f"The stream looks like {baseline if known else ''}{near.photons_per_adu:.3g} ± "
+        f"{near.photons_per_adu_sd:.1g} photons/ADU (as {kind}); you gave {f'{baseline_adu:g} and ' if known else ''}"
+        f"{photons_per_adu:g}."
+    )
+
+
+def has_light_and_shade(tiles: Transfer) -> bool:
+    """Return whether tiles differ in their light by more than its noise makes them."""
+    noise = float(tiles.variance.mean()) / (2 * TILE_PX**2)
+    return float(tiles.mean.var()) > _SHADE * noise
+
+
+def _agrees(found: CameraEstimate, baseline_adu: float, photons_per_adu: float) -> bool:
+    gain_off = abs(found.photons_per_adu - photons_per_adu)
+    baseline_off = abs(found.baseline_adu - baseline_adu)
+    least_adu = _LEAST_BASELINE_PHOTONS / found.photons_per_adu
+    return gain_off <= max(_SIGMAS * found.photons_per_adu_sd, _LEAST_GAIN * photons_per_adu) and (
+        baseline_off <= max(_SIGMAS * found.baseline_sd, least_adu)
+    )
+
+
+def _mistrust(tiles: Transfer, found: list[CameraEstimate]) -> str:
+    """Return why the noise of these tiles is none that a camera's light makes; empty where it may be."""
+    if float(np.median(tiles.smooth)) > _MOST_SMOOTH * float(np.median(tiles.variance)):
+        return "neighbouring pixels share their noise, as after smoothing, compression or resizing"
+    order = np.argsort(tiles.mean)
+    light, noise = (
+        np.array([part.mean() for part in np.array_split(values[order], _BINS)])
+        for values in (tiles.mean, tiles.variance)
+    )
+    # The baseline may be anything from zero up, so that the light grows by this factor at least.
+    if light[-1] > 2 * light[0] > 0 and noise[-1] < _GROWTH * noise[0]:
+        return "its noise does not grow with the light, as if it were averaged, scaled or drawn"
+    if any(one.baseline_adu + _SIGMAS * one.baseline_sd < 0 for one in found) or _is_bent(light, noise):
+        return "its noise does not grow in proportion to the light, as after a gamma or a change of contrast"
+    return ""
+
+
+def _is_bent(light: NDArray[np.float64], noise: NDArray[np.float64]) -> bool:
+    """Return whether the noise of bins is far off its straight line."""
+    slope, intercept = np.polyfit(light, noise, 1, w=1 / np.maximum(noise, 1e-9))
+    line = intercept + slope * light
+    return bool(np.sqrt(np.mean((noise / np.maximum(line, 1e-9) - 1) ** 2)) > _MOST_BEND) if slope > 0 else False
+
+
+def _in_the_dark(tiles: Transfer, baseline_adu: float, photons_per_adu: float) -> str:
+    found, spread = dark_baseline(tiles)
+    noise = math.sqrt(float(np.median(tiles.variance))) * photons_per_adu
+    if noise > _DARK_NOISE_PHOTONS or (found - baseline_adu) * photons_per_adu > _DARK_PHOTONS:
+        return ""
+    spread = max(0.1, spread)
+    if abs(found - baseline_adu) <= max(_SIGMAS * spread, 1.0):
+        return ""
+    return f"If these frames are dark, the baseline is {found:.1f} ± {spread:.1f} ADU; you gave {baseline_adu:g}."

@@ -1,0 +1,111 @@
+"""The window that also starts and stops the runs it shows."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from PySide6.QtGui import QCloseEvent
+from PySide6.QtWidgets import QDockWidget, QMessageBox
+
+from stormlive.acquire.acquisition import Region
+from stormlive.viewer.acquisition_dock import AcquisitionDock
+from stormlive.viewer.actions import Deed
+from stormlive.viewer.main_window import MainWindow
+from stormlive.viewer.measure import camera_region
+from stormlive.viewer.runs import Runs, RunState
+from stormlive_sim.errors import InputError
+
+_WIDTH = 340
+
+
+class AcquisitionWindow(MainWindow):
+    """A `MainWindow` with a form for runs.
+
+    Parameters
+    ----------
+    title, save_whole
+        As a `MainWindow` has them.
+    runs : Runs
+        Whoever runs the acquisitions.
+    """
+
+    _DOCKS = "-acquisition"
+
+    def __init__(self, title: str, save_whole: Callable[[Path], None] | None, runs: Runs) -> None:
+        self._runs = runs
+        self._leaving = self._close_when_over = False
+        super().__init__(title, save_whole)
+        self.acquisition.take_actions(self.actions_by_text["Start"], self.actions_by_text["Stop"])
+        self.acquisition.begun.connect(self._begin)
+        self.acquisition.changed.connect(self._follow)
+        self.acquisition.complained.connect(self._show_form)
+        self.strip.say("no run yet")
+
+    def _own_docks(self) -> list[QDockWidget]:
+        self.acquisition = AcquisitionDock(self._runs, self._memory, self._box)
+        self.acquisition.setMinimumWidth(_WIDTH)
+        dock = QDockWidget("Acquisition")
+        dock.setWidget(self.acquisition)
+        return [dock]
+
+    def _own_deeds(self) -> tuple[Deed, ...]:
+        return (
+            Deed("Run", "Start", ("F5",), self.acquisition.start, "as the tab Acquisition says", "Start"),
+            Deed("Run", "Stop", ("Shift+F5",), self.acquisition.stop, "its files are written", "Stop"),
+        )
+
+    def _begin(self) -> None:
+        """Show nothing of the run before."""
+        self.actions_by_text["Pause the picture"].setChecked(False)
+        self.mouse.forget()
+        self.scene.clear()
+        self.judgement.forget()
+        self.trouble.clear()
+
+    def _follow(self, state: RunState) -> None:
+        if self.scene.shown is None:
+            self.strip.say(state.told.splitlines()[0] if state.told else "")
+        if state.phase != "idle":
+            return
+        if self._close_when_over:
+            self.close()
+        elif state.failed:
+            self.trouble.failed(self.acquisition.message.text())
+        else:
+            self.trouble.done(state.told)
+
+    def _show_form(self) -> None:
+        self.docks["Acquisition"].show()
+        self.docks["Acquisition"].raise_()
+
+    def _box(self) -> Region:
+        shown, box = self.scene.shown, self.mouse.region
+        if shown is None or box is None:
+            raise InputError("ROI: there is no box yet; choose Region (G) and drag one over a picture")
+        height_nm, width_nm = shown.field_nm
+        left, top, right, bottom = box
+        return camera_region((left, top, min(right, width_nm), min(bottom, height_nm)), shown.widefield.pixel_size_nm)
+
+    def leave(self) -> None:
+        """Close without a question."""
+        self._leaving = True
+        super().leave()
+
+    def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802
+        """Ask what becomes of a run that goes on."""
+        if self.acquisition.busy and not self._leaving:
+            event.ignore()
+            if not self._close_when_over and self._may_stop():
+                self._close_when_over = True
+                self.acquisition.stop()
+            return
+        self._memory.keep_texts(self.acquisition.form.texts())
+        super().closeEvent(event)
+
+    def _may_stop(self) -> bool:
+        box = QMessageBox(self)
+        box.setWindowTitle("A run goes on")
+        box.setText("A run goes on. Stop it, and close the window when its files are written?")
+        stop = box.addButton("Stop and close", QMessageBox.ButtonRole.AcceptRole)
+        box.addButton("Keep it running", QMessageBox.ButtonRole.RejectRole)
+        box.exec()
+        return box.clickedButton() is stop

@@ -1,0 +1,109 @@
+"""The time slider under the pictures of a run that has ended."""
+
+from collections.abc import Callable
+
+from PySide6.QtCore import Qt, QTimer
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QSlider, QStyle, QToolButton, QWidget
+
+from stormlive.viewer.theme import GREY
+from stormlive.viewer.view import Replay
+
+_STEP_MS = 120
+
+
+class ReplayBar(QWidget):
+    """Plays how the canvas grew; where that was not kept, says why. While a run goes on it is not there.
+
+    Parameters
+    ----------
+    wanted : callable
+        Told which place of the replay is to be shown.
+    """
+
+    def __init__(self, wanted: Callable[[int], None]) -> None:
+        super().__init__()
+        self._wanted = wanted
+        self._replay: Replay | None = None
+        self.play = QToolButton()
+        self.play.setCheckable(True)
+        self.play.setAutoRaise(True)
+        self.play.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.play.toggled.connect(self._play)
+        self.slider = QSlider(Qt.Orientation.Horizontal)
+        # The arrow keys move the pictures.
+        self.slider.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.slider.setToolTip("The super-resolved picture after so many frames (, and . step)")
+        self.slider.valueChanged.connect(self._move)
+        self.label = QLabel()
+        self.label.setTextFormat(Qt.TextFormat.PlainText)
+        self._timer = QTimer(self)
+        self._timer.setInterval(_STEP_MS)
+        self._timer.timeout.connect(self._advance)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(10, 0, 10, 2)
+        row.addWidget(self.play)
+        row.addWidget(self.slider, 1)
+        row.addWidget(self.label)
+        self._show_state(False)
+        self.hide()
+
+    def show_replay(self, replay: Replay | None, why_not: str) -> None:
+        """Show where the replay is, or in words why there is none; neither: nothing."""
+        self._replay = replay
+        for widget in (self.play, self.slider):
+            widget.setVisible(replay is not None)
+        self.setVisible(replay is not None or bool(why_not))
+        self.label.setStyleSheet("" if replay is not None else f"color: {GREY}")
+        if replay is None:
+            self.play.setChecked(False)
+            self.label.setText(why_not)
+            return
+        last = len(replay.frames) - 1
+        if self.slider.maximum() != last:
+            self.slider.blockSignals(True)
+            self.slider.setRange(0, last)
+            self.slider.setValue(replay.at)
+            self.slider.blockSignals(False)
+        self._show_frames(self.slider.value())
+
+    def step(self, places: int) -> None:
+        """Go on, or back, by so many places."""
+        if self._replay is not None:
+            self.slider.setValue(self.slider.value() + places)
+
+    def toggle(self) -> None:
+        """Play, from the beginning where it was at the end, or stop."""
+        if self._replay is not None:
+            self.play.toggle()
+
+    def _play(self, on: bool) -> None:
+        self._show_state(on)
+        if not on:
+            self._timer.stop()
+            return
+        if self.slider.value() == self.slider.maximum():
+            self.slider.setValue(0)
+        self._timer.start()
+
+    def _advance(self) -> None:
+        """Go on by one place once the last one is on the screen: a slow disk plays slowly, and skips nothing."""
+        if self._replay is None or self._replay.at != self.slider.value():
+            return
+        if self.slider.value() == self.slider.maximum():
+            self.play.setChecked(False)
+        else:
+            self.step(1)
+
+    def _move(self, place: int) -> None:
+        self._show_frames(place)
+        self._wanted(place)
+
+    def _show_frames(self, place: int) -> None:
+        if self._replay is not None:
+            frames = self._replay.frames
+            self.label.setText(f"{frames[min(place, len(frames) - 1)]} of {frames[-1]} frames")
+
+    def _show_state(self, playing: bool) -> None:
+        icon = QStyle.StandardPixmap.SP_MediaPause if playing else QStyle.StandardPixmap.SP_MediaPlay
+        self.play.setIcon(self.style().standardIcon(icon))
+        self.play.setToolTip("Stop (K)" if playing else "Play how the picture grew (K)")

@@ -1,0 +1,97 @@
+"""How a canvas grew: bounded, kept through a kill, written for other programs, and played."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from stormlive.output import growth as growth_module
+from stormlive.output.growth import Growth
+from stormlive.output.manifest import write_growth
+from stormlive.viewer.saved_replay import SavedReplay
+from stormlive_sim.errors import InputError
+
+SHAPE = (30, 50)
+
+
+def grown(n: int, *, step: int = 10) -> tuple[Growth, list[np.ndarray]]:
+    """Return the growth of a canvas that was looked at `n` times, and what was seen."""
+    generator = np.random.default_rng(0)
+    growth, canvas, seen = Growth(SHAPE), np.zeros(SHAPE, np.float32), []
+    for k in range(1, n + 1):
+        canvas = canvas + np.float32(0.1) * generator.poisson(0.1, SHAPE).astype(np.float32)
+        growth.add(canvas, k * step)
+        seen.append(canvas)
+    return growth, seen
+
+
+def test_the_sum_of_the_stretches_is_the_canvas_at_the_end_of_each() -> None:
+    growth, seen = grown(40)
+    assert growth.frames == [10 * (k + 1) for k in range(40)]
+    total = np.zeros(SHAPE, np.float32)
+    for picture, canvas in zip(growth.pictures(), seen, strict=True):
+        total += picture
+        np.testing.assert_array_almost_equal_nulp(total, canvas, nulp=1)
+
+
+def test_stretches_and_their_bytes_are_bounded_and_the_sum_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    growth, seen = grown(700)
+    assert growth_module.MOST_STRETCHES / 2 <= len(growth.frames) <= growth_module.MOST_STRETCHES
+    lengths = np.diff([0, *growth.frames])
+    assert lengths.max() <= 4 * lengths.min()
+    growth.add(seen[-1], 7000, last=True)
+    assert growth.frames[-1] == 7000
+    np.testing.assert_allclose(sum(growth.pictures()), seen[-1], rtol=1e-5)
+
+    monkeypatch.setattr(growth_module, "MOST_BYTES", 5000)
+    growth, seen = grown(700)
+    growth.add(seen[-1], 7000, last=True)
+    assert sum(stretch.added.nbytes for stretch in growth.stretches) <= 5000 or len(growth.stretches) == 1
+    np.testing.assert_allclose(sum(growth.pictures()), seen[-1], rtol=1e-5)
+
+
+def test_it_goes_on_from_a_snapshot_without_what_the_canvas_does_not_have() -> None:
+    growth, seen = grown(40)
+    again = Growth.restored(SHAPE, growth.snapshot(205))
+    assert again.frames == growth.frames[:20]
+    np.testing.assert_allclose(sum(again.pictures()), seen[19], rtol=1e-6)
+    again.add(seen[30], 310)
+    assert again.frames[-1] == 310
+    np.testing.assert_allclose(sum(again.pictures()), seen[30], rtol=1e-6)
+    assert Growth.restored(SHAPE, growth.snapshot(5)).frames == []
+
+
+def test_other_programs_open_it_and_every_place_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    growth, seen = grown(12)
+    path = tmp_path / "replay.ome.tif"
+    write_growth(path, growth, 12.5, "120 frames")
+    with tifffile.TiffFile(path) as tiff:
+        assert tiff.series[0].axes == "TYX"
+        pages = tiff.series[0].asarray()
+        assert 'PhysicalSizeX="0.0125"' in tiff.ome_metadata
+        assert "10, 20, 30" in tiff.ome_metadata
+    assert (pages == np.array(list(growth.pictures()))).all()
+    for kept in (2**20, 3 * seen[0].nbytes, 1):
+        monkeypatch.setattr("stormlive.viewer.saved_replay._KEPT_BYTES", kept)
+        replay = SavedReplay(path, growth.frames, seen[-1])
+        for place in (0, 5, 4, 11, 10, 1, 7, 0, 3):
+            np.testing.assert_array_almost_equal_nulp(replay.canvas(place), seen[place], nulp=1)
+        assert replay.canvas(11) is seen[-1]
+        replay.close()
+
+
+def test_a_file_that_does_not_fit_is_one_line(tmp_path: Path) -> None:
+    growth, seen = grown(4)
+    path = tmp_path / "replay.ome.tif"
+    write_growth(path, growth, 12.5, "")
+    with pytest.raises(InputError, match="4 pages"):
+        SavedReplay(path, growth.frames[:3], seen[-1])
+    other = SavedReplay(path, growth.frames, seen[-1][:, :20])
+    with pytest.raises(InputError, match=r"expected float32 pages \(30, 20\)"):
+        other.canvas(1)
+    other.close()
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError):
+        SavedReplay(path, growth.frames, seen[-1])
