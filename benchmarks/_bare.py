@@ -53,7 +53,8 @@ def open_weights(name: str, device: torch.device) -> Weights:
     network = LiveNet(**arguments)
     network.load_state_dict(weights)
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Weights(network=network.eval(), card=Card(name=name, upsampling=8, context=network.context))
+    card = Card(name=name, upsampling=network.upsampling, context=network.context)
+    return Weights(network=network.eval(), card=card)
 
 
 def open_canvas(weights: Sequence[Weights], shape: tuple[int, int]) -> Reconstruction:

@@ -58,8 +58,9 @@ def sections(options: argparse.Namespace) -> dict[str, Callable[[list[Method]], 
 
 
 def default_models(others: bool = True) -> list[str]:
-    """Return the shipped models for the benchmark's pixels, and the network of 2018 and the baseline."""
-    ours = [name for name, path in shipped().items() if read_card(path).pixel_size_nm == PIXEL_NM]
+    """Return the shipped models for the benchmark's single frames, and the network of 2018 and the baseline."""
+    cards = {name: read_card(path) for name, path in shipped().items()}
+    ours = [name for name, card in cards.items() if card.pixel_size_nm == PIXEL_NM and not card.context]
     return [*ours, str(ORIGINAL), CEL0] if others else ours
 
 

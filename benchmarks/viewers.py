@@ -38,7 +38,7 @@ VIEWERS = (0, 1, 3)
 VIEW = 1024
 RING = 16
 MOST_LOST = 0.05
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
 
 

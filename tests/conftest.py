@@ -12,7 +12,8 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 # For this process and all that it starts. Tests run beside each other, and threads that share the cores with those of
 # others wait for each other most of the time; with more of them the last digits would differ, too.
 os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["PYTHONPATH"] = os.pathsep.join(str(ROOT / part) for part in ("stream", "models", "sim", "tests/stream"))
+_OURS = [str(ROOT / part) for part in ("stream", "models", "sim", "tests/stream")]
+os.environ["PYTHONPATH"] = os.pathsep.join([*_OURS, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stormlive_models.networks.deepstorm import DeepStorm
 from stormlive_models.networks.livenet import LiveNet
@@ -79,6 +79,10 @@ class Recorded:
 
     def __init__(self, network: Network, precision: torch.dtype, record: Record | None = None) -> None:
         self._network = in_precision(network, precision)
+        for layer in self._network.modules():
+            if isinstance(layer, nn.ELU):
+                # Nothing is learnt of this copy: half of the memory, and what was just written is still near.
+                layer.inplace = True
         self._precision = precision
         self._most = _MOST.get(precision)
         self._record = record or _record
@@ -87,6 +91,15 @@ class Recorded:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the maps, float32, of scaled input (B, C, Y, X)."""
+        try:
+            return self._maps(x)
+        except torch.cuda.OutOfMemoryError:
+            # Smaller parts will come: what these took is needed for them.
+            self._recordings.clear()
+            self._pool = None
+            raise
+
+    def _maps(self, x: Tensor) -> Tensor:
         if self._most is not None:
             x = x.clamp(-self._most, self._most)
         if x.shape not in self._recordings and len(self._recordings) < _MOST_RECORDINGS:
@@ -108,9 +121,6 @@ class Recorded:
             with _recording:
                 recording = self._record(self._network.maps, place, self._pool)
         except torch.cuda.OutOfMemoryError:
-            # Smaller parts will come: what these took is needed for them.
-            self._recordings.clear()
-            self._pool = None
             raise
         # Whatever a driver refuses: the same kernels run one by one.
         except Exception as error:

@@ -73,7 +73,7 @@ class ZarrRecording(Recording):
 
 
 def zarr_recordings(folder: Path, *, several: bool) -> dict[Route, Recording]:
-    """Open a Zarr folder, one recording for each channel, position or z that its axes name.
+    """Open a Zarr folder, one recording for each channel, position, z or other place that its axes name.
 
     Raises
     ------
@@ -96,7 +96,9 @@ def zarr_recordings(folder: Path, *, several: bool) -> dict[Route, Recording]:
         fixed = dict(zip(separating, places, strict=True))
         routes[route_of({axes[axis]: place for axis, place in fixed.items()})] = fixed
     if len(routes) > 1 and not several:
-        raise InputError(f"{path} holds {len(routes)} channels, positions or z; save each as a movie of its own")
+        raise InputError(
+            f"{path} holds {len(routes)} channels, positions, z or other places; save each as a movie of its own"
+        )
     name = folder.absolute().name.removesuffix(".zarr").removesuffix(".ome")
     return {
         route: ZarrRecording(array, fixed, path, f"{name} {name_of(route)}" if len(routes) > 1 else name)

@@ -1,6 +1,5 @@
 """What scripts and notebooks call besides the hook: a movie's picture, a finished run's folder."""
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stormlive.offline.blocks import blocks
 from stormlive.output.manifest import RunRecord, read_record
 from stormlive.output.ome_tiff import read_image, write_image
 from stormlive.output.tables import LOCALIZATION, Rows
@@ -17,8 +17,6 @@ from stormlive.wire.calibration import Calibration
 from stormlive_models.zoo import DEFAULT
 from stormlive_sim.errors import InputError
 from stormlive_sim.recording import Recording
-
-_BLOCK = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,24 +81,23 @@ def reconstruct(
         The movie, the model or the device is not to be had, or they do not go together.
     """
     tables: list[Rows] = []
+    frames: Recording | NDArray[Any]
     with ExitStack() as stack:
         if isinstance(movie, Path | str):
-            recording = stack.enter_context(Recording.open(movie))
-            shape, blocks = recording.shape, recording.blocks(_BLOCK)
+            frames = stack.enter_context(Recording.open(movie))
         else:
             frames = _checked(np.asarray(movie))
-            shape, blocks = frames.shape, _blocks(frames)
         engine = Engine(model, device)
         if localize:
             engine.check_localizes()
-        reconstruction = engine.open((shape[1], shape[2]), calibration)
-        for first, block in blocks:
+        reconstruction = engine.open((frames.shape[1], frames.shape[2]), calibration)
+        for block in blocks(frames, reconstruction.context):
 
-            def keep(rows: Rows, first: int = first) -> None:
+            def keep(rows: Rows, first: int = block.first) -> None:
                 rows["frame"] += first
                 tables.append(rows)
 
-            reconstruction.add(block, keep if localize else None)
+            reconstruction.add(block.frames, keep if localize else None, block.own)
     return Reconstructed(
         superres=Image(
             pixels=reconstruction.canvas(), pixel_size_nm=calibration.pixel_size_nm / reconstruction.upsampling
@@ -119,11 +116,6 @@ def _checked(frames: NDArray[Any]) -> NDArray[Any]:
             "the camera's frames as it gave them"
         )
     return frames
-
-
-def _blocks(frames: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
-    for first in range(0, len(frames), _BLOCK):
-        yield first, frames[first : first + _BLOCK]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,24 +35,33 @@ def test_a_calibration_that_is_right_is_not_spoken_of(sensor: Sensor, density: f
     assert comparison(storm(sensor, density), float(sensor.baseline_adu), float(sensor.photons_per_adu)) == ""
 
 
-@pytest.mark.parametrize(("baseline_adu", "photons_per_adu"), [(50, 0.5), (130, 0.5), (100, 0.15), (100, 2.5), (0, 8)])
+@pytest.mark.parametrize("qe", [1.0, 0.7])
+def test_the_quantum_efficiency_is_no_contradiction(qe: float) -> None:
+    """Of a camera that was calibrated in photons, the noise tells electrons."""
+    assert (
+        comparison(storm(Sensor(baseline_adu=100, qe=qe, electrons_per_adu=0.5 * qe, read_noise_e=1.5)), 100, 0.5) == ""
+    )
+
+
+@pytest.mark.parametrize(("baseline_adu", "photons_per_adu"), [(50, 0.5), (150, 0.5), (100, 0.15), (100, 2.5), (0, 8)])
 @pytest.mark.parametrize(("sensor", "kind"), [(EMCCD, "an EMCCD"), (SCMOS, "an sCMOS camera")])
 def test_one_that_is_wrong_is_told_with_figures(
     sensor: Sensor, kind: str, baseline_adu: float, photons_per_adu: float
 ) -> None:
     sentence = comparison(storm(sensor), baseline_adu, photons_per_adu)
     assert sentence.startswith("The stream looks like baseline")
-    assert sentence.endswith(f"you gave {baseline_adu:g} and {photons_per_adu:g}.")
-    if photons_per_adu == 0.5:
-        assert f"(as {kind})" in sentence
-        assert float(sentence.split("baseline ")[1].split()[0]) == pytest.approx(100, abs=6)
+    assert sentence.endswith(f"you gave {baseline_adu:g} and {photons_per_adu:g} photons/ADU.")
+    (ours,) = [looks for looks in sentence.split(" (photons")[0].split(" or ") if looks.endswith(kind)]
+    baseline, gain = ours.partition("baseline ")[2].split(" ADU and ")
+    assert float(baseline.split()[0]) == pytest.approx(100, abs=6)
+    assert float(gain.split()[0]) == pytest.approx(0.5, rel=0.15)
 
 
 def test_where_the_baseline_is_not_known_the_gain_alone_is_told() -> None:
     """Brightfield: 2000 photons everywhere, and some more."""
     sentence = comparison(transfer(counted(2000 + LIGHT)), 100, 5.0)
     assert "baseline" not in sentence
-    assert sentence.endswith("you gave 5.")
+    assert sentence.endswith("you gave 5 photons/ADU.")
 
 
 @pytest.mark.parametrize(

@@ -282,21 +282,21 @@ class PowerCutError(Exception):
     """Ends a training where nobody expected it."""
 
 
-@pytest.mark.parametrize("where", ["in an epoch", "before a validation", "after an epoch"])
+@pytest.mark.parametrize("where", ["in an epoch", "before a validation"])
 def test_a_resumed_training_ends_with_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
 ) -> None:
     # The rate falls twice on the way, which must not be forgotten either.
-    recipe = tiny({"patience": 1}, {"save_minutes": 1e-9})
+    whole_recipe, recipe = tiny({"patience": 1}), tiny({"patience": 1}, {"save_minutes": 1e-9})
     losses, script = list[float](), [1.0, 2.0, 3.0]
     monkeypatch.setattr(original, "validation_loss", Script(script))
     with caplog.at_level(logging.INFO, logger=original.__name__):
-        whole = train_original(recipe, tmp_path / "whole.safetensors", CPU, lambda p: losses.append(p.loss))
+        whole = train_original(whole_recipe, tmp_path / "whole.safetensors", CPU, lambda p: losses.append(p.loss))
     logged = [record.getMessage() for record in caplog.records]
     assert len(losses) == 9
 
     path = tmp_path / "cut.safetensors"
-    cut_at, made = {"in an epoch": (6, 5), "before a validation": (9, 6), "after an epoch": (7, 6)}[where]
+    cut_at, made = (5, 4) if where == "in an epoch" else (9, 6)
 
     def kill(progress: Progress) -> None:
         if progress.step == cut_at:

@@ -47,13 +47,17 @@ def test_every_frame_of_an_ome_zarr_is_in_its_route(
         Recording.open(tmp_path / "cell.ome.zarr")
 
 
-def test_a_bare_array_is_a_movie_and_what_else_varies_is_time(tmp_path: Path) -> None:
+def test_a_bare_array_is_a_movie_and_all_that_counts_frames_is_time(tmp_path: Path) -> None:
     plain = Recording.open(write(tmp_path / "plain.zarr", STACK[:, 0, 0].astype(">i2"), (2, 9, 11)))
     assert (plain.shape, plain.dtype) == ((7, 9, 11), np.uint16)
     assert (plain.frame(6) == STACK[6, 0, 0]).all()
-    names = ("round", "time", "y", "x")
+    names = ("repeat", "time", "y", "x")
     twice = Recording.open(write(tmp_path / "twice.zarr", STACK[:, 0], (2, 2, 9, 11), dimension_names=names))
     assert len(twice) == 21
+    path = write(tmp_path / "rounds.zarr", STACK[:, 0], (2, 2, 9, 11), dimension_names=("round", *names[1:]))
+    assert [len(movie) for movie in Recording.open_each(path).values()] == [3] * 7
+    with pytest.raises(InputError, match="7 channels, positions, z or other places"):
+        Recording.open(path)
     assert (np.concatenate([frames for _, frames in twice.blocks(5)]) == STACK[:, 0].reshape(21, 9, 11)).all()
 
 

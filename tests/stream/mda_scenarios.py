@@ -1,5 +1,7 @@
 """Acquisitions of pymmcore-plus, a script for `Scenarios`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mm_test_adapters
@@ -11,6 +13,7 @@ from pymmcore_plus import CMMCorePlus
 from scenarios import serve
 from stormlive.acquire.hook import StreamHook
 from stormlive.acquire.mda import frame_ready
+from stormlive.acquire.python_camera import PythonCamera
 from stormlive.wire.calibration import Calibration
 from stormlive_sim.camera import MovieCamera
 from stormlive_sim.recording import Recording, write_movie
@@ -82,14 +85,11 @@ def axes(folder: Path, address: str) -> dict:
     return play(core, sequence, folder, address)[1]
 
 
-def python_camera(folder: Path, address: str, n: str) -> dict:
-    """Play a movie through a Python camera device, in sequence, in part of its sensor and by snaps."""
+@contextmanager
+def camera_of(movie: NDArray, folder: Path) -> Iterator[tuple[CMMCorePlus, PythonCamera]]:
+    """Return a core whose camera is a Python device that plays a movie."""
     from pymmcore_plus.experimental.unicore import UniMMCore
 
-    from stormlive.acquire.python_camera import PythonCamera
-
-    count = int(n)
-    movie = np.random.default_rng(3).integers(90, 500, (2 * count + 10, 24, 32)).astype(np.uint16)
     write_movie(folder / "movie.tif", movie, pixel_size_nm=100)
     core = UniMMCore()
     with Recording.open(folder / "movie.tif") as recording:
@@ -97,6 +97,14 @@ def python_camera(folder: Path, address: str, n: str) -> dict:
         core.loadPyDevice("Camera", camera)
         core.initializeDevice("Camera")
         core.setCameraDevice("Camera")
+        yield core, camera
+
+
+def python_camera(folder: Path, address: str, n: str) -> dict:
+    """Play a movie through a Python camera device, in sequence, in part of its sensor and by snaps."""
+    count = int(n)
+    movie = np.random.default_rng(3).integers(90, 500, (2 * count + 10, 24, 32)).astype(np.uint16)
+    with camera_of(movie, folder) as (core, camera):
         kept, answer = play(core, useq.MDASequence(time_plan={"interval": 0, "loops": count}), folder, address)
         answer["movie"] = bool(np.array_equal(kept.images, movie[:count]))
         core.setROI(4, 2, 16, 12)
@@ -110,18 +118,8 @@ def python_camera(folder: Path, address: str, n: str) -> dict:
 
 def broken_camera(folder: Path, address: str) -> dict:
     """Ask a Python camera for more frames than it has."""
-    from pymmcore_plus.experimental.unicore import UniMMCore
-
-    from stormlive.acquire.python_camera import PythonCamera
-
     movie = np.random.default_rng(3).integers(90, 500, (20, 24, 32)).astype(np.uint16)
-    write_movie(folder / "movie.tif", movie, pixel_size_nm=100)
-    core = UniMMCore()
-    with Recording.open(folder / "movie.tif") as recording:
-        camera = PythonCamera(MovieCamera(recording), exposure_ms=1)
-        core.loadPyDevice("Camera", camera)
-        core.initializeDevice("Camera")
-        core.setCameraDevice("Camera")
+    with camera_of(movie, folder) as (core, camera):
         answer = play(core, useq.MDASequence(time_plan={"interval": 0, "loops": 40}), folder, address)[1]
     return {**answer, "failure": str(camera.failure)}
 

@@ -4,7 +4,6 @@ The script calls `serve` with its scenarios, the tests play them by their names.
 """
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -12,11 +11,6 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {
-    **os.environ,
-    "PYTHONPATH": os.pathsep.join(str(ROOT / floor) for floor in ("stream", "models", "sim")),
-}
 _ANSWER = "answer: "
 
 
@@ -41,7 +35,6 @@ class Scenarios:
             with self._log.open("w") as log:
                 self._process = subprocess.Popen(
                     [sys.executable, str(self._script)],
-                    env=ENVIRONMENT,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,

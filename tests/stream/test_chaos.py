@@ -32,8 +32,7 @@ COURSES = {
 
 
 @pytest.mark.parametrize("way", COURSES)
-def test_a_run_with_faults_is_good(way: str, tmp_path: Path, child_environment: dict, monkeypatch: Callable) -> None:
-    monkeypatch.setenv("PYTHONPATH", child_environment["PYTHONPATH"])
+def test_a_run_with_faults_is_good(way: str, tmp_path: Path) -> None:
     plan = replace(Plan.draw(1), way=way, **{**QUICK, **PLAIN, **COURSES[way]})
     verdict, _ = chaos.run_one(plan, tmp_path / "run")
     assert verdict.problems == []

@@ -50,9 +50,8 @@ def soon(condition: Callable[[], bool], wait_s: float = 60.0) -> None:
 @contextmanager
 def served(bind: str, out: Path, table: str) -> Iterator[str]:
     """Run a server, and kill it at the end."""
-    code = f"import sys; sys.path[:0] = {sys.path!r}\n" + SERVER
     process = subprocess.Popen(
-        [sys.executable, "-c", code, bind, str(out), table], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", SERVER, bind, str(out), table], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:
         yield process.stdout.readline().strip()

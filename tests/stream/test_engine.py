@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -5,15 +6,18 @@ import numpy as np
 import pytest
 import torch
 
+from stormlive.cli.app import run
+from stormlive.cli.preflight import _other_models
 from stormlive.offline import blocks as blocks_module
 from stormlive.offline.blocks import blocks
 from stormlive.server import accumulator
-from stormlive.server.devices import select_devices
+from stormlive.server.devices import described, select_devices
 from stormlive.server.engine import Engine
 from stormlive.server.memory import available_bytes
 from stormlive.server.process import ServerSettings, build_server
 from stormlive.server.reconstruction import Reconstruction
 from stormlive.wire.calibration import Calibration
+from stormlive_models import zoo
 from stormlive_models.checkpoint import load_model, read_card, save_model
 from stormlive_models.networks.livenet import LiveNet
 from stormlive_models.zoo import DEFAULT, shipped
@@ -173,7 +177,19 @@ def test_gpu_and_cpu_agree(engine: Engine, movie: np.ndarray) -> None:
     assert torch.cuda.is_available()
     on_gpu = reconstruct(Engine("livenet", "cuda:0"), movie).canvas()
     on_cpu = reconstruct(engine, movie).canvas()
-    assert np.abs(on_gpu - on_cpu).sum() < 0.01 * on_cpu.sum()
+    # By bfloat16, on either.
+    assert np.abs(on_gpu - on_cpu).sum() < 0.1 * on_cpu.sum()
+
+
+def test_cuda_is_every_gpu_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [str(device) for device in select_devices("cuda")] == ["cuda:0", "cuda:1"]
+    assert [str(device) for device in select_devices("auto")] == ["cuda:0"]
+    assert [str(device) for device in select_devices("cuda:1")] == ["cuda:1"]
+    with pytest.raises(InputError, match="2 CUDA GPUs"):
+        select_devices("cuda:2")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H200")
+    assert described(select_devices("cuda"), "torch-bf16") == "cuda:0 (NVIDIA H200, torch-bf16) and 1 more"
 
 
 def test_coarse_views_follow_the_canvas_and_hold_all_of_it(engine: Engine, movie: np.ndarray) -> None:
@@ -241,3 +257,20 @@ def test_a_model_that_looks_ahead_is_refused_live(with_context: Path, tmp_path: 
     settings = ServerSettings(bind="tcp://127.0.0.1:*", model=str(with_context), device="cpu:torch", out=tmp_path)
     with pytest.raises(InputError, match=r"seer.* give it to `stormlive reconstruct`.*such as livenet"):
         build_server(settings)
+
+
+def test_weights_with_context_need_only_lie_beside_the_others(
+    with_context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(shipped()["small"], tmp_path / "small.safetensors")
+    shutil.copy(shipped()[DEFAULT], tmp_path / f"{DEFAULT}.safetensors")
+    shutil.copy(with_context, tmp_path / f"{DEFAULT}-context.safetensors")
+    monkeypatch.setattr(zoo, "_WEIGHTS", tmp_path)
+    assert zoo.family(DEFAULT) == [DEFAULT]
+    # It is offered to nobody who streams.
+    assert zoo.live_models() == [DEFAULT, "small"]
+    assert _other_models(DEFAULT, 100.0) == ["small"]
+    assert run(["models"]) == 0
+    said = capsys.readouterr().out
+    assert "livenet-context" in said
+    assert "(reconstruct)" in said

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from stormlive.output import growth as growth_module
-from stormlive.output.growth import Growth
+from stormlive.output.growth import LEAST_VALUE, Growth
 from stormlive.output.manifest import write_growth
 from stormlive.viewer.saved_replay import SavedReplay
 from stormlive_sim.errors import InputError
@@ -20,7 +20,8 @@ def grown(n: int, *, step: int = 10) -> tuple[Growth, list[np.ndarray]]:
     generator = np.random.default_rng(0)
     growth, canvas, seen = Growth(SHAPE), np.zeros(SHAPE, np.float32), []
     for k in range(1, n + 1):
-        canvas = canvas + np.float32(0.1) * generator.poisson(0.1, SHAPE).astype(np.float32)
+        light = generator.poisson(0.1, SHAPE) * generator.random(SHAPE)
+        canvas = canvas + (light + 1e-4 * generator.random(SHAPE)).astype(np.float32)
         growth.add(canvas, k * step)
         seen.append(canvas)
     return growth, seen
@@ -32,7 +33,27 @@ def test_the_sum_of_the_stretches_is_the_canvas_at_the_end_of_each() -> None:
     total = np.zeros(SHAPE, np.float32)
     for picture, canvas in zip(growth.pictures(), seen, strict=True):
         total += picture
-        np.testing.assert_array_almost_equal_nulp(total, canvas, nulp=1)
+        np.testing.assert_allclose(total, canvas, rtol=1e-3, atol=LEAST_VALUE)
+    growth.add(seen[-1], 400, last=True)
+    assert growth.frames == [10 * (k + 1) for k in range(40)]
+    assert_whole(growth, seen[-1])
+
+
+def test_what_one_stretch_cannot_hold_comes_with_the_next() -> None:
+    growth, canvas = Growth(SHAPE), np.full(SHAPE, 1e5, np.float32)
+    growth.add(canvas, 1)
+    growth.add(canvas, 2)
+    assert_whole(growth, canvas)
+    growth.add(canvas - 1e5, 3)
+    growth.add(canvas - 1e5, 4)
+    assert_whole(growth, canvas - 1e5)
+
+
+def assert_whole(growth: Growth, canvas: np.ndarray) -> None:
+    total = np.zeros(SHAPE, np.float32)
+    for picture in growth.pictures():
+        total += picture
+    np.testing.assert_array_almost_equal_nulp(total, canvas, nulp=2)
 
 
 def test_stretches_and_their_bytes_are_bounded_and_the_sum_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,23 +63,24 @@ def test_stretches_and_their_bytes_are_bounded_and_the_sum_stays(monkeypatch: py
     assert lengths.max() <= 4 * lengths.min()
     growth.add(seen[-1], 7000, last=True)
     assert growth.frames[-1] == 7000
-    np.testing.assert_allclose(sum(growth.pictures()), seen[-1], rtol=1e-5)
+    assert_whole(growth, seen[-1])
 
-    monkeypatch.setattr(growth_module, "MOST_BYTES", 5000)
-    growth, seen = grown(700)
-    growth.add(seen[-1], 7000, last=True)
-    assert sum(stretch.added.nbytes for stretch in growth.stretches) <= 5000 or len(growth.stretches) == 1
-    np.testing.assert_allclose(sum(growth.pictures()), seen[-1], rtol=1e-5)
+    monkeypatch.setattr(growth_module, "MOST_BYTES", 15_000)
+    growth, seen = grown(300)
+    assert 2 <= len(growth.stretches) < 10
+    assert sum(stretch.nbytes for stretch in growth.stretches) <= 15_000
+    growth.add(seen[-1], 3000, last=True)
+    assert_whole(growth, seen[-1])
 
 
 def test_it_goes_on_from_a_snapshot_without_what_the_canvas_does_not_have() -> None:
     growth, seen = grown(40)
     again = Growth.restored(SHAPE, growth.snapshot(205))
     assert again.frames == growth.frames[:20]
-    np.testing.assert_allclose(sum(again.pictures()), seen[19], rtol=1e-6)
+    np.testing.assert_allclose(sum(again.pictures()), seen[19], rtol=1e-3, atol=LEAST_VALUE)
     again.add(seen[30], 310)
     assert again.frames[-1] == 310
-    np.testing.assert_allclose(sum(again.pictures()), seen[30], rtol=1e-6)
+    np.testing.assert_allclose(sum(again.pictures()), seen[30], rtol=1e-3, atol=LEAST_VALUE)
     assert Growth.restored(SHAPE, growth.snapshot(5)).frames == []
 
 
@@ -76,7 +98,7 @@ def test_other_programs_open_it_and_every_place_is_shown(tmp_path: Path, monkeyp
         monkeypatch.setattr("stormlive.viewer.saved_replay._KEPT_BYTES", kept)
         replay = SavedReplay(path, growth.frames, seen[-1])
         for place in (0, 5, 4, 11, 10, 1, 7, 0, 3):
-            np.testing.assert_array_almost_equal_nulp(replay.canvas(place), seen[place], nulp=1)
+            np.testing.assert_allclose(replay.canvas(place), seen[place], rtol=1e-3, atol=LEAST_VALUE)
         assert replay.canvas(11) is seen[-1]
         replay.close()
 

@@ -265,6 +265,71 @@ def test_what_is_looked_at_is_where_the_structure_is(monkeypatch: pytest.MonkeyP
     assert run.watch.judging.errors[0].error.shape == (60, 70)
 
 
+def test_drift_that_is_not_taken_out_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for whole, told in ((True, 0), (False, 1)):
+        judge, run = watched(monkeypatch, (60, 70), whole=whole)
+        run.notices = []
+        run.notice = run.notices.append
+        canvas = run.canvases.first
+        frames = np.full((4, 60, 70), 300, np.uint16)
+        canvas.reconstruction.add(frames)
+        canvas.n_frames = 4
+        judge.saw(run, canvas, frames)
+        monkeypatch.setattr(Judging, "drift_shows", property(lambda _self: True))
+        look = judge._look(run, run.watch, run.watch.judging, canvas, compare=False)
+        for _ in range(2):
+            judge._looks.put((run, run.watch, look))
+        judge.stop()
+        judge.work()
+        assert not run.watch.trouble
+        assert [notice for notice in run.notices if "its drift is told, but not taken out" in notice] == run.notices
+        assert len(run.notices) == told
+        assert (run.growth is None) is bool(told)
+        assert ("too large" in run.no_growth) is bool(told)
+
+
+@pytest.mark.parametrize(
+    ("side", "there", "whole"),
+    [(512, 2**30, True), (512, 2**27, False), (8192, 8 * 2**30, True), (8192, 2 * 2**30, False), (16385, None, False)],
+)
+def test_a_canvas_is_copied_whole_where_the_memory_has_room_for_it(
+    monkeypatch: pytest.MonkeyPatch, side: int, there: int | None, whole: bool
+) -> None:
+    monkeypatch.setattr(judge_module, "available_bytes", lambda _device: there)
+    assert judge_module._has_room_for(side * side) is whole
+
+
+def test_a_region_elsewhere_has_the_judge_look_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge, run = watched(monkeypatch, (60, 70), whole=True)
+    canvas = run.canvases.first
+    frames = np.full((4, 60, 70), 100, np.uint16)
+    frames[:, 5:10, 5:10] = 300
+    canvas.reconstruction.add(frames)
+    canvas.n_frames = 4
+    judge.saw(run, canvas, frames)
+    before = run.watch.judging
+    assert before.part.meets((0, 0, 16, 16))
+    run.region = (40, 30, 30, 30)
+    frames[:, 40:44, 50:54] = 150
+    canvas.reconstruction.add(frames)
+    run.watch.due_at, run.watch.busy = 0.0, True
+    judge.saw(run, canvas, frames)
+    assert run.watch.judging is before, "not while it thinks"
+    run.watch.busy = False
+    judge.saw(run, canvas, frames)
+    part = run.watch.judging.part
+    assert run.watch.judging is not before
+    assert part.meets(run.region)
+    assert part.row <= 40 < 44 <= part.row + part.height
+    look = judge._look(run, run.watch, run.watch.judging, canvas, compare=True)
+    run.watch.judging.take(look)
+    excess = run.watch.judging.errors[0].excess
+    assert excess.shape == (60, 70)
+    assert not excess[:30].any()
+    assert not excess[:, :40].any()
+    assert excess.any()
+
+
 def test_no_look_while_busy_or_before_it_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
     judge, run = watched(monkeypatch, (20, 20), whole=True)
     canvas = run.canvases.first

@@ -485,9 +485,8 @@ SENDER = textwrap.dedent(
 
 
 def start_sender(server: Server, n: int, end: str) -> subprocess.Popen[str]:
-    code = f"import sys; sys.path[:0] = {sys.path!r}\n" + SENDER
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", code, server.address, str(n), end],
+        [sys.executable, "-W", "error", "-c", SENDER, server.address, str(n), end],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scenarios import ENVIRONMENT, Scenarios
+from scenarios import Scenarios
 from stormlive.cli.app import run as run_command
 from stormlive.output.manifest import read_record
 from stormlive.output.ome_tiff import read_image
@@ -133,7 +133,6 @@ def test_the_process_reports_its_end_whatever_it_is_and_keeps_its_chatter_to_its
 ) -> None:
     done = subprocess.run(
         [sys.executable, str(SCRIPT), "process", str(tmp_path)],
-        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
@@ -190,7 +189,6 @@ def test_channels_and_z_have_canvases_of_their_own_as_their_raw_data_has_picture
 def test_ctrl_c_ends_parent_and_child_in_order(tmp_path: Path) -> None:
     run = subprocess.Popen(
         [sys.executable, str(SCRIPT), "process_interrupted", str(tmp_path)],
-        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -39,7 +39,12 @@ def header(w: int, h: int, coding: object = "zlib") -> Viewed:
 @given(arrays(np.float32, st.tuples(st.integers(0, 20), st.integers(0, 20)), elements=st.floats(width=32)))
 def test_a_picture_comes_out_as_it_went_in(picture: np.ndarray) -> None:
     h, w = picture.shape
-    data = packed(picture)
+    rounded = packed(picture, "zlib-bf16")
+    if rounded is not None:
+        shown = picture_of(header(w, h), rounded)
+        np.testing.assert_array_equal(np.isfinite(shown), np.isfinite(picture) & (np.abs(picture) < 3.39e38))
+        np.testing.assert_allclose(shown, picture, rtol=2**-8, atol=1e-38)
+    data = packed(picture, "zlib")
     if data is None:
         assert (picture_of(header(w, h, UNSET), picture.tobytes()) == picture).all() or np.isnan(picture).any()
         return
@@ -51,7 +56,8 @@ def test_a_sparse_picture_is_a_fraction_of_its_size() -> None:
     canvas = np.zeros((512, 512), np.float32)
     generator = np.random.default_rng(0)
     canvas[generator.integers(0, 512, 10_000), generator.integers(0, 512, 10_000)] = generator.random(10_000)
-    assert len(packed(canvas)) < canvas.nbytes / 8
+    assert len(packed(canvas, "zlib")) < canvas.nbytes / 8
+    assert len(packed(canvas, "zlib-bf16")) < 0.6 * len(packed(canvas, "zlib"))
 
 
 @pytest.mark.parametrize(
@@ -95,4 +101,7 @@ def test_viewers_who_ask_for_it_get_it_smaller_and_others_as_ever(server: Server
             found, picture = client.view("canvas")
             assert found.coding == coding
             assert (picture == canvas).all()
+            _, coarse = client.view("canvas", rounded=True)
+            np.testing.assert_allclose(coarse, canvas, rtol=2**-8)
+            assert bool(compressed) is bool((coarse != canvas).any())
             assert client.view("errors") is None

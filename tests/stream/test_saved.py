@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,11 +25,6 @@ from stormlive.server.loop import Server
 from stormlive.wire.transport import Waker
 
 SCRIPT = Path(__file__).with_name("saved_scenario.py")
-ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {
-    **os.environ,
-    "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("stream", "models", "sim")),
-}
 SHAPE = (24, 32)
 
 
@@ -53,7 +47,6 @@ def dataset_in(folder: Path) -> Iterator[NDTiffDataset]:
 def test_a_thousand_frames_of_the_real_engine(tmp_path: Path, server: Server, closed: Closed) -> None:
     done = subprocess.run(
         [sys.executable, str(SCRIPT), str(tmp_path), server.address, "1000"],
-        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=90,

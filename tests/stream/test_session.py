@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from msgspec import UNSET
 
 from stormlive.acquire.acquisition import AcquisitionProgress, AcquisitionSettings
 from stormlive.acquire.process import LOG_NAME
@@ -17,7 +18,7 @@ from stormlive.cli.live_run import Session
 from stormlive.cli.session import run_session
 from stormlive.viewer import window
 from stormlive.wire.calibration import Calibration
-from stormlive.wire.viewing import Status
+from stormlive.wire.viewing import Judgement, Status
 from stormlive_sim.errors import InputError
 
 CALIBRATION = Calibration(pixel_size_nm=100, baseline_adu=100, photons_per_adu=0.5, exposure_ms=20)
@@ -115,6 +116,24 @@ def test_a_run_that_has_finished_is_told_once(monkeypatch: pytest.MonkeyPatch) -
         for one in (finished(first, 30.0), finished(first, 20.0), finished(first, 0.0), finished(second, 30.0)):
             line.show(one)
     assert len(told) == 2
+
+
+def test_doubts_are_told_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(status, "note", told.append)
+    monkeypatch.setattr(status, "_PLAIN_INTERVAL_S", 3600.0)
+    for judgement, doubts in (
+        (UNSET, []),
+        (Judgement(gauge="green", sentence="Fine."), []),
+        (Judgement(gauge="red", sentence="Bad."), ["Bad."]),
+        (Judgement(gauge="green", sentence="Fine.", calibration="Odd."), ["Odd."]),
+    ):
+        line = status.StatusLine()
+        line.show(Status(state="running", model="m", device="d", judgement=judgement))
+        line.show(Status(state="finished", model="m", device="d"))
+        told.clear()
+        line.tell_doubts()
+        assert told == doubts
 
 
 def test_where_the_localizations_lie(tmp_path: Path) -> None:

@@ -11,13 +11,12 @@ HEAVY = ("torch", "scipy", "tifffile", "vispy", "PySide6", "pycromanager", "mmpy
 @pytest.mark.parametrize("statement", ["import stormlive", "from stormlive import StreamHook, Calibration"])
 def test_import_pulls_in_nothing_heavy(statement: str) -> None:
     code = f"import sys\n{statement}\nprint([m for m in {HEAVY!r} if m in sys.modules])"
-    path = ["-c", f"import sys; sys.path[:0] = {sys.path!r}\n{code}"]
-    done = subprocess.run([sys.executable, *path], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
 
 
 def test_import_alone_does_not_even_load_the_sockets() -> None:
-    code = f"import sys; sys.path[:0] = {sys.path!r}\nimport stormlive\nprint('zmq' in sys.modules)"
+    code = "import sys, stormlive; print('zmq' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "False"
 

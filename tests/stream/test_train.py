@@ -86,6 +86,17 @@ def test_resume_needs_something_to_resume(capsys: pytest.CaptureFixture[str]) ->
     assert "nothing to resume: mine.state does not exist" in capsys.readouterr().err
 
 
+def test_what_does_not_go_together_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    epochs = '[model]\narchitecture = "deepstorm"\nupsampling = 2\n[data]\npatch_px = 32\n[epochs]\npatch_px = 16\n'
+    assert train(epochs, "--resume") == 1
+    assert "nothing to resume: mine.state does not exist" in capsys.readouterr().err
+    assert train(epochs, "--experimental", "sparse.tif") == 1
+    assert "[epochs] table takes no --experimental" in capsys.readouterr().err
+    context = "[model]\ncontext = 1\n[data]\non_frames = [1, 2]\n"
+    assert train(context, "--experimental", "sparse.tif") == 1
+    assert "--experimental takes no recipe with data.on_frames" in capsys.readouterr().err
+
+
 def test_a_loss_that_is_not_finite_does_not_stay_in_the_mean() -> None:
     with Bar(disable=True) as bar:
         display = _Display(bar)

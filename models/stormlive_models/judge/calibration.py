@@ -14,10 +14,13 @@ from stormlive_models.judge.camera import (
     estimate_camera,
 )
 
+_KINDS = {1.0: "an sCMOS camera", 2.0: "an EMCCD"}
 _DARK_NOISE_PHOTONS, _DARK_PHOTONS = 3.0, 2.0
 # What was given agrees within so many errors, or these differences, which hardly change a picture.
 _SIGMAS = 3.0
 _LEAST_GAIN = 0.15
+# Noise tells photoelectrons; how many photons each took is not known.
+_LEAST_QE = 0.6
 _LEAST_BASELINE_PHOTONS = 2.0
 _MOST_BASELINE_PHOTONS = 20.0
 # White noise has 0.74; spots of 0.75 pixels at 5 per µm² bring it to 1.5, a blur by 0.7 pixels to 12.
@@ -31,30 +34,30 @@ _MOST_BEND = 0.2
 def comparison(tiles: Transfer, baseline_adu: float, photons_per_adu: float) -> str:
     """Return in what the stream looks unlike what was given, in a sentence; empty where it agrees or cannot be told.
 
-    Whether the camera multiplies electrons is not known: whichever comes nearer to what was given is told. Frames with
-    hardly any light and shade, and no more noise than reading makes, may be dark ones: then the baseline is told. Where
-    the noise is not that of a camera, this is told instead of figures.
+    Whether the camera multiplies electrons is not known: both cases are told, and it is enough that one agrees. Frames
+    with hardly any light and shade, and no more noise than reading makes, may be dark ones: then the baseline is told.
+    Where the noise is not that of a camera, this is told instead of figures.
     """
     if len(tiles.mean) < LEAST_TILES:
         return ""
     if not has_light_and_shade(tiles):
         return _in_the_dark(tiles, baseline_adu, photons_per_adu)
-    found = {excess: estimate_camera(tiles, excess) for excess in (1.0, 2.0)}
+    found = {excess: estimate_camera(tiles, excess) for excess in _KINDS}
     told = {excess: estimate for excess, estimate in found.items() if estimate is not None}
     why_not = _mistrust(tiles, list(told.values()))
     if why_not:
         return f"The stream tells nothing of the camera's calibration: {why_not}."
     if not told or any(_agrees(one, baseline_adu, photons_per_adu) for one in told.values()):
         return ""
-    excess, near = min(told.items(), key=lambda item: abs(math.log(item[1].photons_per_adu / photons_per_adu)))
-    kind = "an EMCCD" if excess == 2 else "an sCMOS camera"
-    baseline = f"baseline {near.baseline_adu:.0f} ± {max(1, near.baseline_sd):.0f} ADU and "
-    known = near.baseline_sd * near.photons_per_adu < _MOST_BASELINE_PHOTONS
-    return (
-        f"The stream looks like {baseline if known else ''}{near.photons_per_adu:.3g} ± "
-        f"{near.photons_per_adu_sd:.1g} photons/ADU (as {kind}); you gave {f'{baseline_adu:g} and ' if known else ''}"
-        f"{photons_per_adu:g}."
-    )
+    known = all(one.baseline_sd * one.photons_per_adu < _MOST_BASELINE_PHOTONS for one in told.values())
+    looks = " or ".join(_described(one, _KINDS[excess], with_baseline=known) for excess, one in told.items())
+    given = f"{baseline_adu:g} and {photons_per_adu:g}" if known else f"{photons_per_adu:g}"
+    return f"The stream looks like {looks} (photons: divide by the QE); you gave {given} photons/ADU."
+
+
+def _described(found: CameraEstimate, kind: str, *, with_baseline: bool) -> str:
+    baseline = f"baseline {found.baseline_adu:.0f} ± {max(1, found.baseline_sd):.0f} ADU and " if with_baseline else ""
+    return f"{baseline}{found.photons_per_adu:.3g} ± {found.photons_per_adu_sd:.1g} photoelectrons/ADU of {kind}"
 
 
 def has_light_and_shade(tiles: Transfer) -> bool:
@@ -64,12 +67,11 @@ def has_light_and_shade(tiles: Transfer) -> bool:
 
 
 def _agrees(found: CameraEstimate, baseline_adu: float, photons_per_adu: float) -> bool:
-    gain_off = abs(found.photons_per_adu - photons_per_adu)
+    error = _SIGMAS * found.photons_per_adu_sd
+    least, most = _LEAST_QE * photons_per_adu - error, photons_per_adu + max(error, _LEAST_GAIN * photons_per_adu)
     baseline_off = abs(found.baseline_adu - baseline_adu)
     least_adu = _LEAST_BASELINE_PHOTONS / found.photons_per_adu
-    return gain_off <= max(_SIGMAS * found.photons_per_adu_sd, _LEAST_GAIN * photons_per_adu) and (
-        baseline_off <= max(_SIGMAS * found.baseline_sd, least_adu)
-    )
+    return least <= found.photons_per_adu <= most and baseline_off <= max(_SIGMAS * found.baseline_sd, least_adu)
 
 
 def _mistrust(tiles: Transfer, found: list[CameraEstimate]) -> str:

@@ -150,7 +150,7 @@ class LiveNet(nn.Module):
         frames = photons if photons.ndim == 4 else photons[:, None]
         absent = self.context - frames.shape[1] // 2
         frames = functional.pad(frames, (0, 0, 0, 0, absent, absent))
-        return livenet_input(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).flatten(1, 2)
+        return livenet_input(frames.flatten(0, 1)).reshape(len(frames), 2 * frames.shape[1], *frames.shape[2:])
 
     def detect(self, x: Tensor) -> Detections:
         """Return the detections of input as `scaled` makes it."""
@@ -186,9 +186,9 @@ class LiveNet(nn.Module):
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Take the weights of a livenet of the same width; neighbours that it did not see begin without effect."""
-        first = "enter.0.weight"
-        more = (self.enter[0].weight.shape[1] - weights[first].shape[1]) // 2  # type: ignore[union-attr, operator]
-        self.load_state_dict({**weights, first: functional.pad(weights[first], (0, 0, 0, 0, more, more))})
+        name = "enter.0.weight"
+        more = (self.state_dict()[name].shape[1] - weights[name].shape[1]) // 2
+        self.load_state_dict({**weights, name: functional.pad(weights[name], (0, 0, 0, 0, more, more))})
 
     def calibrate(self, photons: Tensor) -> None:
         """Do nothing: livenet's scaling has no constants of the training set."""

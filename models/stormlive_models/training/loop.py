@@ -14,6 +14,7 @@ import torch
 from stormlive_models.checkpoint import ModelCard, load_model, save_model
 from stormlive_models.networks.livenet import LiveNet
 from stormlive_models.training.history import Progress, Validation, since_best
+from stormlive_models.training.optimizer import Optimizer
 from stormlive_models.training.recipe import Recipe
 from stormlive_models.training.report import report_path, write_report
 from stormlive_models.training.source import TrainingData
@@ -135,6 +136,7 @@ def learn(run: TrainingState, photons: torch.Tensor, truth: Emitters) -> float:
     if not torch.isfinite(photons).all():
         return math.nan  # the loss alone would tell too late: normalisation over batches remembers what it sees
     settings = run.recipe.training
+    assert isinstance(run.optimizer, Optimizer)
     rate = min(1.0, (run.step + 1) / settings.warmup_steps) * 0.5 * (1 + math.cos(math.pi * run.fraction))
     run.optimizer.set_rate(settings.learning_rate * rate)
     with torch.autocast(photons.device.type, torch.bfloat16, enabled=settings.bf16):

@@ -45,11 +45,11 @@ def train_original(
 ) -> ModelCard:
     """Train the network of 2018 by its own recipe and write the weights of the best validation loss.
 
-    The file is written at the end of each epoch that is the best so far and, as long as none has ended, every
-    `training.save_minutes`. Its card says how far these weights are; where it has no validation loss, there was none
-    yet. An epoch that `training.max_minutes` cut short is validated too, after those minutes. Beside the weights lie a
-    report page and, until the end, the training's state, written at the end of every epoch; the state also every
-    `training.save_minutes`.
+    The file is written at the end of each epoch, with the weights after the best one, and, as long as none has ended,
+    every `training.save_minutes`. Its card says how far these weights are; where it has no validation loss, there was
+    none yet. An epoch that `training.max_minutes` cut short is validated too, after those minutes. Beside the weights
+    lie a report page, written at the end of each epoch, and, until the training's end, its state, written then and
+    every `training.save_minutes`.
 
     Parameters
     ----------
@@ -77,7 +77,10 @@ def train_original(
     settings, saved_state = recipe.training, state_path(output)
     if not resume:
         require_no_state(saved_state)
-    run, optimizer, training, held_out = _begin(recipe, device, start_from, saved_state if resume else None)
+    run, training, held_out = _begin(recipe, device, start_from, saved_state if resume else None)
+    network, optimizer = run.network, run.optimizer
+    assert isinstance(network, DeepStorm)
+    assert isinstance(optimizer, PlateauAdam)
     per_epoch = max(1, len(training) // settings.batch)
     started = saved = time.monotonic()
     used = run.seconds
@@ -106,16 +109,17 @@ def train_original(
             for part in itertools.islice(training.select(order).split(settings.batch), made, per_epoch):
                 began = time.monotonic()
                 with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16):
-                    loss = run.network.loss(part.photons(), part.truth())
-                require_finite("loss", loss.item())
-                run.losses.append(loss.item())
-                run.network.zero_grad()
+                    loss = network.loss(part.photons(), part.truth())
+                value = loss.item()
+                require_finite("loss", value)
+                run.losses.append(value)
+                network.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 run.step += 1
                 now = time.monotonic()
                 run.seconds = used + now - started
-                on_progress(Progress(step=run.step, fraction=run.fraction, loss=run.losses[-1], network_s=now - began))
+                on_progress(Progress(step=run.step, fraction=run.fraction, loss=value, network_s=now - began))
                 if run.seconds >= 60 * settings.max_minutes:
                     break
                 if now - saved >= 60 * settings.save_minutes:
@@ -124,7 +128,7 @@ def train_original(
                         write()
                     run.save(saved_state)
                     saved = now
-            value = validation_loss(run.network, held_out, settings.batch, bf16=settings.bf16)
+            value = validation_loss(network, held_out, settings.batch, bf16=settings.bf16)
             require_finite("validation loss", value)
             _log.info(
                 "epoch %d: loss %.4f, validation loss %.4f, learning rate %g",
@@ -166,7 +170,7 @@ def validation_loss(network: DeepStorm, patches: Patches, batch: int, *, bf16: b
 
 def _begin(
     recipe: Recipe, device: torch.device, start_from: Path | None, state: Path | None
-) -> tuple[TrainingState, PlateauAdam, Patches, Patches]:
+) -> tuple[TrainingState, Patches, Patches]:
     """Return a training before its first step, or as the file `state` has it, and the patches for its two losses."""
     settings = _epoch_settings(recipe)
     torch.manual_seed(recipe.training.seed)  # the initial weights; all else draws from the generator
@@ -195,7 +199,7 @@ def _begin(
         for epoch in run.epochs:
             optimizer.end_epoch(epoch.loss)
         _log.info("resumed at step %d of %d after %.1f minutes", run.step, run.last_step, run.seconds / 60)
-    return run, optimizer, training, held_out
+    return run, training, held_out
 
 
 def _order(recipe: Recipe, epoch: int, patches: Patches) -> Tensor:

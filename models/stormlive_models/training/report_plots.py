@@ -47,8 +47,8 @@ def curves(losses: Sequence[float], validations: Sequence[Validation], epochs: S
     panels: Any = figure.subplots(1, 2 if validations else 1, squeeze=False)[0]
     _loss(panels[0], np.array(losses))
     if epochs:
-        steps, held_out = zip(*((epoch.step, epoch.loss) for epoch in epochs), strict=True)
-        panels[0].plot(steps, held_out, ".-", color=_TRUE, lw=1.2, label="validation, at the end of each epoch")
+        ends, held_out = [epoch.step for epoch in epochs], [epoch.loss for epoch in epochs]
+        panels[0].plot(ends, held_out, ".-", color=_TRUE, lw=1.2, label="validation, at the end of each epoch")
         panels[0].legend(loc="upper right")
     if validations:
         steps = [validation.step for validation in validations]

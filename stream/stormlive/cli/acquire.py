@@ -105,7 +105,4 @@ def acquire(
     session = prepare(request, device=device, server=address, keys=keys, localizations=table)
     outcome = run_session(session, folder, window=not headless and has_display())
     where = " (on the server)" if address is not None else ""
-    note(
-        f"picture and record: {outcome.hook.folder}{where}; raw data: {outcome.dataset}"
-        f"{told_tables(session.localizations)}"
-    )
+    note(f"picture and record: {outcome.hook.folder}{where}; raw data: {outcome.dataset}{told_tables(localizations)}")

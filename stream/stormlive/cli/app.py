@@ -38,9 +38,9 @@ app = typer.Typer(
     help="""The super-resolved STORM/PALM picture, while the camera runs.
 
     Start with [bold]stormlive demo[/bold]: a simulated microscope, a real Pycro-Manager acquisition, the live picture
-    and the files it leaves. With a microscope of your own: [bold]stormlive acquire --config MMConfig.cfg[/bold], or
-    [bold]stormlive serve[/bold] and a StreamHook in your own script. With a movie you have:
-    [bold]stormlive reconstruct MOVIE.tif -o OUT.ome.tif[/bold].""",
+    and the files it leaves. With a microscope of your own: [bold]stormlive window[/bold] and a click on Start,
+    [bold]stormlive acquire --config MMConfig.cfg[/bold] in scripts, or [bold]stormlive serve[/bold] and a StreamHook in
+    your own script. With a movie you have: [bold]stormlive reconstruct MOVIE.tif -o OUT.ome.tif[/bold].""",
     rich_markup_mode="rich",
 )
 _COMMANDS: dict[str, Callable[..., object]] = {

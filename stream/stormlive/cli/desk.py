@@ -13,7 +13,7 @@ from stormlive.cli.options import check_can_fill
 from stormlive.cli.prepare import prepare
 from stormlive.viewer.runs import RunState
 from stormlive.wire.viewing import Status
-from stormlive_models.zoo import CEL0, DEFAULT, family, shipped
+from stormlive_models.zoo import CEL0, DEFAULT, live_models
 from stormlive_sim.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -35,9 +35,7 @@ class Desk:
         self._state = RunState()
         self._stop, self._leave = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
-        names = list(shipped())
-        members = {member for name in names for member in family(name)[1:]}
-        self.models = [DEFAULT, *(name for name in names if name not in {DEFAULT, *members}), CEL0]
+        self.models = [DEFAULT, *(name for name in live_models() if name != DEFAULT), CEL0]
 
     @property
     def state(self) -> RunState:

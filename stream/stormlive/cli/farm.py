@@ -35,10 +35,9 @@ def reconstruct_on_cluster(
     engine = Engine(model, device if here else f"cpu:{TORCH}")
     if any(picture.table is not None for picture in pictures):
         engine.check_localizes()
-    if here:
+    if here and engine.torch_device.type == "cpu":
         # All workers the same, found once: what each would time beside the others would be chance.
-        on_cpu = engine.torch_device.type == "cpu"
-        device = f"cpu:{engine.runtime}" if on_cpu else str(engine.torch_device)
+        device = f"cpu:{engine.runtime}"
     model = str(Path(model).absolute()) if Path(model).exists() else model
     troubles: list[str] = []
     with local_cluster(workers or 1) if scheduler is None else existing_cluster(scheduler) as client:

@@ -49,8 +49,7 @@ Exposure = Annotated[
 
 def _needed(option: Any) -> OptionInfo:  # noqa: ANN401
     """Return one of these for a real camera, of which nothing can be supposed; see `require_calibration`."""
-    (info,) = option.__metadata__
-    info = copy(info)
+    info: OptionInfo = copy(option.__metadata__[0])
     info.show_default, info.rich_help_panel = False, f"{_CAMERA} (all four are needed)"
     return info
 
@@ -73,10 +72,10 @@ Device = Annotated[
     str,
     typer.Option(
         "--device",
-        metavar="auto|cpu|cuda:N",
+        metavar="auto|cpu|cuda:N|cuda",
         rich_help_panel=_ENGINE,
-        help="Where the network runs; auto: a GPU if any. On the CPU the fastest of cpu:torch, cpu:torch-bf16 and "
-        "cpu:openvino is found and remembered; name one to have that.",
+        help="Where the network runs; auto: the first GPU if any, cuda: all of them. On the CPU the fastest of "
+        "cpu:torch, cpu:torch-bf16 and cpu:openvino is found and remembered; name one to have that.",
     ),
 ]
 Localizations = Annotated[

@@ -172,12 +172,10 @@ def _binned(bench: _Bench, asked: Asked) -> list[Way]:
 def _other_models(model: str, pixel_size_nm: float) -> list[str]:
     """Return the shipped models of other families that take this camera live."""
     from stormlive_models.checkpoint import read_card
-    from stormlive_models.zoo import camera_pixels_nm, family, shipped
+    from stormlive_models.zoo import camera_pixels_nm, family, live_models, shipped
 
-    live = [name for name, path in shipped().items() if not read_card(path).context]
-    names = [name for name in live if name not in family(model)]
-    heads = [name for name in names if not any(name in family(other)[1:] for other in names)]
-    cards = {name: camera_pixels_nm(read_card(shipped()[member]) for member in family(name)) for name in heads}
+    names = [name for name in live_models() if name not in family(model)]
+    cards = {name: camera_pixels_nm(read_card(shipped()[member]) for member in family(name)) for name in names}
     return [name for name, spans in cards.items() if any(low <= pixel_size_nm <= high for low, high in spans)]
 
 

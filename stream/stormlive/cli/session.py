@@ -56,6 +56,7 @@ def _follow(acquisition: AcquisitionProcess, client: LiveClient, until: str | No
                 line.show(status)
 
         report, convergence = follow(acquisition, client, until, show)
+    line.tell_doubts()
     if convergence is not None:
         note(convergence)
     return report

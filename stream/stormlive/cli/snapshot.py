@@ -38,8 +38,8 @@ def snapshot(
         if status is None or status.shape is None or status.upsampling is None:
             raise InputError("the server has no picture yet: no run has begun since it was started")
         level = _level(status.shape, status.upsampling)
-        canvas = client.view("canvas", level=level)
-        widefield = None if canvas is None else client.view("widefield", canvas=canvas[0].canvas or None)
+        canvas = client.view("canvas", level=level, rounded=True)
+        widefield = None if canvas is None else client.view("widefield", canvas=canvas[0].canvas or None, rounded=True)
         if canvas is None or widefield is None or canvas[0].run != widefield[0].run:
             raise InputError("another run has just begun; try again")
     camera_nm = status.pixel_size_nm or 1.0

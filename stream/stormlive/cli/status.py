@@ -5,12 +5,13 @@ from types import TracebackType
 from typing import Self
 from uuid import UUID
 
+from msgspec import UNSET
 from rich.live import Live
 from rich.text import Text
 
 from stormlive.cli.terminal import console, note
 from stormlive.wire.client import status_text
-from stormlive.wire.viewing import Status
+from stormlive.wire.viewing import Judgement, Status
 
 _PLAIN_INTERVAL_S = 2.0
 
@@ -22,9 +23,12 @@ class StatusLine:
         self._live = Live(console=console, refresh_per_second=5, transient=False) if console.is_terminal else None
         self._printed = ("", 0.0)
         self._ended: UUID | None = None
+        self._judgement: Judgement | None = None
 
     def show(self, status: Status) -> None:
         """Show a status."""
+        if status.judgement is not UNSET:
+            self._judgement = status.judgement
         text = status_text(status)
         if self._live is not None:
             self._live.update(Text(text, no_wrap=True, overflow="ellipsis"))
@@ -36,6 +40,14 @@ class StatusLine:
             note(text)
             self._printed = (text, time.monotonic())
             self._ended = status.run if status.state == "finished" else None
+
+    def tell_doubts(self) -> None:
+        """Print what the server had against the picture in the end, if anything."""
+        judgement = self._judgement
+        if judgement is not None and judgement.gauge in ("amber", "red"):
+            note(judgement.sentence)
+        if judgement is not None and judgement.calibration:
+            note(judgement.calibration)
 
     def __enter__(self) -> Self:
         if self._live is not None:

@@ -109,7 +109,7 @@ def watch(
         reason = (report and report.failed) or "the server was lost, and with it the live picture"
         raise InputError(f"{reason}; the recording is untouched: stormlive reconstruct {path} -o picture.ome.tif")
     note(f"{_ENDS[followed.ended or 'stopped']}: {report.sentence}")
-    note(f"picture and record: {report.folder}{told_tables(table)}")
+    note(f"picture and record: {report.folder}{told_tables(localizations)}")
 
 
 def _follow(
@@ -138,6 +138,7 @@ def _follow(
                 if (status := client.status(0.0, live.hook.run)) is not None:
                     line.show(status)
                 if sending.done():
+                    line.tell_doubts()
                     return sending.result()
             except KeyboardInterrupt:
                 stop.set()

@@ -75,4 +75,4 @@ def _buffers(nbytes: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return memory on the machine's side and on the device's."""
     on_gpu = device.type == "cuda"
     host = torch.empty(nbytes, dtype=torch.uint8, pin_memory=on_gpu)
-    return host, torch.empty_like(host, device=device, pin_memory=False) if on_gpu else host
+    return host, torch.empty(nbytes, dtype=torch.uint8, device=device) if on_gpu else host

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from msgspec import structs
 
+from stormlive.wire.fields import Packing
 from stormlive.wire.packing import packed
 from stormlive.wire.viewing import Viewed
 
@@ -23,12 +24,12 @@ class Packer:
 
     def __init__(self, post: "Callable[[Outgoing], None]") -> None:
         self._post = post
-        self._waiting: queue.Queue[Outgoing | None] = queue.Queue(_MOST_WAITING)
+        self._waiting: queue.Queue[tuple[Outgoing, Packing] | None] = queue.Queue(_MOST_WAITING)
 
-    def submit(self, outgoing: "Outgoing") -> None:
+    def submit(self, outgoing: "Outgoing", how: Packing) -> None:
         """Have an answer packed and sent; it is let go where too many wait. Never waits."""
         try:
-            self._waiting.put_nowait(outgoing)
+            self._waiting.put_nowait((outgoing, how))
         except queue.Full:
             return
 
@@ -38,9 +39,10 @@ class Packer:
 
     def work(self) -> None:
         """Work until `stop`."""
-        while (outgoing := self._waiting.get()) is not None:
+        while (waiting := self._waiting.get()) is not None:
+            outgoing, how = waiting
             if isinstance(outgoing.message, Viewed) and outgoing.pixels is not None:
-                data = packed(outgoing.pixels)
+                data = packed(outgoing.pixels, how)
                 if data is not None:
                     message = structs.replace(outgoing.message, coding="zlib")
                     outgoing = replace(outgoing, message=message, pixels=np.frombuffer(data, "u1"))

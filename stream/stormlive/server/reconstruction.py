@@ -15,6 +15,7 @@ from stormlive.server.accumulator import Accumulator
 from stormlive.server.memory import available_bytes
 from stormlive_models.cel0 import Cel0
 from stormlive_models.networks.livenet import LiveNet
+from stormlive_models.tiling import out_of_memory
 from stormlive_sim.errors import InputError
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class Reconstruction:
                 for model, device in zip(models, devices, strict=True)
             ]
         except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
             raise too_small from error
         # Which of them has the newest frame.
         self._newest = 0

@@ -288,7 +288,7 @@ class Worker:
         if pixels is None or job.view.accept is UNSET:
             self._post(outgoing)
         else:
-            self.packer.submit(outgoing)
+            self.packer.submit(outgoing, job.view.accept)
 
     def _tell(self, owner: Owner, message: Message) -> None:
         if owner.peer:

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QStandardPaths, Signal
-from PySide6.QtWidgets import QCheckBox, QComboBox, QFormLayout, QGroupBox, QLabel, QPushButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QCheckBox, QComboBox, QPushButton, QVBoxLayout, QWidget
 
 from stormlive.acquire.request import MICROTUBULES, Microscope, Movie, RunRequest, Simulated, Source
 from stormlive.viewer.fields import Field, NumberField, PathField, RegionField
+from stormlive.viewer.form_rows import choice, group
 from stormlive.wire.calibration import CALIBRATION_LIMITS, Calibration
 from stormlive.wire.run_name import check_run_name
 from stormlive_sim.errors import InputError
@@ -17,7 +18,6 @@ _SAMPLES = {"Microtubules": MICROTUBULES, "All that real data has": "everything"
 _OWN = "a file…"
 _SIZES = {"64 × 64 pixels": (64, 64), "128 × 128 pixels": (128, 128), "256 × 256 pixels": (256, 256)}
 _MOST_FRAMES = 10_000_000
-_WIDEST = "Photons/ADU"
 # Of a real camera nothing can be supposed: what it is, its user says once.
 _AT_FIRST = {
     _SIMULATED: {"Frames": "1000", "Exposure": "30", "Pixel size": "100", "Baseline": "100", "Photons/ADU": "0.5"},
@@ -39,10 +39,10 @@ class AcquisitionForm(QWidget):
 
     def __init__(self, models: Sequence[str]) -> None:
         super().__init__()
-        self.source = _choice(*_SOURCES)
-        self.sample = _choice(*_SAMPLES, _OWN)
+        self.source = choice(*_SOURCES)
+        self.sample = choice(*_SAMPLES, _OWN)
         self.scene = PathField("Scene", kinds="Scenes (*.toml)", expected="a scene file (.toml)")
-        self.sensor = _choice(*_SIZES)
+        self.sensor = choice(*_SIZES)
         self.movie = PathField(
             "Movie", kinds="Movies (*.tif *.tiff)", expected="a recorded movie (TIFF, or the folder of an NDTiff)"
         )
@@ -65,7 +65,7 @@ class AcquisitionForm(QWidget):
             "photons_per_adu",
             "Electrons per ADU / (EM gain × quantum efficiency); the camera's certificate has them.",
         )
-        self.model = _choice(*models, _OWN)
+        self.model = choice(*models, _OWN)
         self.model_file = PathField("Model file", kinds="Models (*.safetensors)", expected="a model (.safetensors)")
         self.folder = PathField("Save to", kinds="", expected="a folder for the runs", new=True)
         self.name = Field("Name")
@@ -79,7 +79,7 @@ class AcquisitionForm(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(6, 2, 6, 2)
         column.setSpacing(4)
-        self._camera = _group(
+        self._camera = group(
             column,
             "Camera",
             ("Source", self.source),
@@ -93,8 +93,8 @@ class AcquisitionForm(QWidget):
             self.exposure,
             self.region,
         )
-        _group(column, "Calibration", self.pixel_size, self.baseline, self.gain)
-        self._files = _group(
+        group(column, "Calibration", self.pixel_size, self.baseline, self.gain)
+        self._files = group(
             column,
             "Picture and files",
             ("Model", self.model),
@@ -106,9 +106,9 @@ class AcquisitionForm(QWidget):
         )
         column.addStretch()
         self.fill({})
-        for choice in self._choices().values():
-            choice.currentTextChanged.connect(self._arrange)
-            choice.activated.connect(self.edited)
+        for box in self._choices().values():
+            box.currentTextChanged.connect(self._arrange)
+            box.activated.connect(self.edited)
         for field in (*self._own, *self._lines()):
             field.line.textEdited.connect(self.edited)
 
@@ -168,9 +168,9 @@ class AcquisitionForm(QWidget):
         """Return all that was filled in."""
         self._keep()
         own = {f"{source}/{name}": text for source, texts in self._texts.items() for name, text in texts.items()}
-        choices = {name: choice.currentText() for name, choice in self._choices().items()}
+        choices = {name: box.currentText() for name, box in self._choices().items()}
         lines = {field.name: field.text for field in self._lines()}
-        ticks = {name: str(box.isChecked()) for name, box in self._boxes().items()}
+        ticks = {name: str(tick.isChecked()) for name, tick in self._ticks().items()}
         return {**own, **choices, **lines, **ticks}
 
     def fill(self, texts: Mapping[str, str]) -> None:
@@ -182,21 +182,21 @@ class AcquisitionForm(QWidget):
         remembered = texts.get("Source", "")
         # Before it is chosen: nothing of what stands in the fields now is to be kept.
         self._shown = remembered if remembered in _SOURCES else _SIMULATED
-        for name, choice in self._choices().items():
-            choice.setCurrentText(texts.get(name, choice.itemText(0)))
+        for name, box in self._choices().items():
+            box.setCurrentText(texts.get(name, box.itemText(0)))
         documents = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.DocumentsLocation)
         usual = {self.folder.name: str(Path(documents) / "stormlive"), self.name.name: "run"}
         for field in self._lines():
             field.text = texts.get(field.name, usual.get(field.name, ""))
-        for name, box in self._boxes().items():
-            box.setChecked(texts.get(name, str(box is self.raw)) == "True")
+        for name, tick in self._ticks().items():
+            tick.setChecked(texts.get(name, str(tick is self.raw)) == "True")
         self._load()
         self._arrange()
 
     def _choices(self) -> dict[str, QComboBox]:
         return {"Source": self.source, "Sample": self.sample, "Sensor": self.sensor, "Model": self.model}
 
-    def _boxes(self) -> dict[str, QCheckBox]:
+    def _ticks(self) -> dict[str, QCheckBox]:
         return {"raw": self.raw, "converged": self.until_converged}
 
     def _lines(self) -> tuple[Field, ...]:
@@ -248,27 +248,3 @@ def _unused(folder: Path) -> Path:
         number += 1
         free = folder.with_name(f"{folder.name}-{number}")
     return free
-
-
-def _choice(*names: str) -> QComboBox:
-    box = QComboBox()
-    box.addItems(names)
-    box.setMinimumWidth(80)
-    return box
-
-
-def _group(column: QVBoxLayout, title: str, *rows: Field | QCheckBox | tuple[str, QComboBox]) -> QFormLayout:
-    box = QGroupBox(title)
-    form = QFormLayout(box)
-    form.setContentsMargins(9, 4, 9, 7)
-    form.setVerticalSpacing(4)
-    for row in rows:
-        if isinstance(row, QCheckBox):
-            form.addRow(row)
-            continue
-        name, field = (row.name, row) if isinstance(row, Field) else row
-        label = QLabel(name)
-        label.setMinimumWidth(label.fontMetrics().horizontalAdvance(_WIDEST))
-        form.addRow(label, field)
-    column.addWidget(box)
-    return form

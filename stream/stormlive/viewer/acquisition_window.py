@@ -38,7 +38,7 @@ class AcquisitionWindow(MainWindow):
         self.acquisition.begun.connect(self._begin)
         self.acquisition.changed.connect(self._follow)
         self.acquisition.complained.connect(self._show_form)
-        self.strip.say("no run yet")
+        self.strip.say("no run")
 
     def _own_docks(self) -> list[QDockWidget]:
         self.acquisition = AcquisitionDock(self._runs, self._memory, self._box)
@@ -63,7 +63,7 @@ class AcquisitionWindow(MainWindow):
 
     def _follow(self, state: RunState) -> None:
         if self.scene.shown is None:
-            self.strip.say(state.told.splitlines()[0] if state.told else "")
+            self.strip.say("no run" if state.phase == "idle" else state.told)
         if state.phase != "idle":
             return
         if self._close_when_over:

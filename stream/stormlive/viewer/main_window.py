@@ -7,7 +7,6 @@ from pathlib import Path
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QCloseEvent
 from PySide6.QtWidgets import (
-    QComboBox,
     QDockWidget,
     QMainWindow,
     QScrollArea,
@@ -18,6 +17,7 @@ from PySide6.QtWidgets import (
 )
 
 from stormlive.viewer.actions import Deed, make_actions, show_sheet
+from stormlive.viewer.canvas_choice import CanvasChoice
 from stormlive.viewer.deeds import deeds_of
 from stormlive.viewer.judgement_dock import JudgementDock
 from stormlive.viewer.look import Look
@@ -37,7 +37,6 @@ from stormlive.viewer.view import LiveView
 
 _SIZE, _LEAST_SIZE = (1280, 700), (960, 540)
 _DOCK_WIDTH = 300
-_NEWEST = "the newest"
 _CURSORS = {
     "move": Qt.CursorShape.OpenHandCursor,
     "region": Qt.CursorShape.CrossCursor,
@@ -115,11 +114,7 @@ class MainWindow(QMainWindow):
         actions.menus["View"].addSeparator()
         for dock in docks:
             actions.menus["View"].addAction(dock.toggleViewAction())
-        self.canvases = QComboBox()
-        self.canvases.setToolTip("Which channel, position or z")
-        self.canvases.activated.connect(self._choose_canvas)
-        self._canvases_action = toolbar.addWidget(self.canvases)
-        self._canvases_action.setVisible(False)
+        self.canvases = CanvasChoice(toolbar, self.scene)
         self._restore()
         self.strip.say("waiting for the first frames")
 
@@ -152,12 +147,7 @@ class MainWindow(QMainWindow):
             self.editors[name].show_limits(*pane.limits)
         self.measure.show_view(view)
         self.replay.show_replay(view.replay, view.no_replay)
-        names = [_NEWEST, *view.canvases] if view.canvases else []
-        if [self.canvases.itemText(i) for i in range(self.canvases.count())] != names:
-            self.canvases.clear()
-            self.canvases.addItems(names)
-        self._canvases_action.setVisible(bool(names))
-        self.canvases.setCurrentText(self.scene.wanted.canvas or _NEWEST)
+        self.canvases.show_names(view.canvases)
 
     def _lost(self, text: str) -> None:
         if self.scene.shown is None or self.scene.shown.report is None:
@@ -188,9 +178,6 @@ class MainWindow(QMainWindow):
             corrected=wanted.corrected if corrected is None else corrected,
             at=wanted.at if at is None else at,
         )
-
-    def _choose_canvas(self, index: int) -> None:
-        self.scene.wanted = replace(self.scene.wanted, canvas=self.canvases.itemText(index) if index else None)
 
     def use(self, tool: Tool) -> None:
         """Let the mouse do something else."""

@@ -125,10 +125,10 @@ class RemoteView:
         rectangle = left, top, columns, rows
         found, corrected = None, asked.corrected
         if corrected:
-            found = client.view("corrected", level=asked.level, rectangle=rectangle, canvas=asked.canvas)
+            found = client.view("corrected", level=asked.level, rectangle=rectangle, canvas=asked.canvas, rounded=True)
         if found is None:
             corrected = False
-            found = client.view("canvas", level=asked.level, rectangle=rectangle, canvas=asked.canvas)
+            found = client.view("canvas", level=asked.level, rectangle=rectangle, canvas=asked.canvas, rounded=True)
         if found is None or found[0].run != status.run:
             return None
         header = found[0]
@@ -165,7 +165,7 @@ class RemoteView:
         rows, columns = (math.ceil(n * superres.pixel_size_nm / pixel_nm) + 1 for n in superres.pixels.shape)
 
         def part(name: fields.Picture) -> Picture | None:
-            found = client.view(name, rectangle=(x, y, columns, rows), canvas=canvas)
+            found = client.view(name, rectangle=(x, y, columns, rows), canvas=canvas, rounded=True)
             if found is None:
                 return None
             header, pixels = found

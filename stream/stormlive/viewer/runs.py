@@ -69,15 +69,15 @@ class RunsView:
 
     def __init__(self, runs: Runs) -> None:
         self._runs = runs
-        self._address: str | None = None
+        self._at: tuple[str | None, bytes] = (None, b"")
         self._remote: RemoteView | None = None
 
     def __call__(self, visible: Visible) -> LiveView | None:
         """Return the view, or None while there is nothing new, or nothing at all."""
         state = self._runs.state
-        if state.address != self._address:
+        if self._at != (state.address, state.token):
             self.close()
-            self._address = state.address
+            self._at = state.address, state.token
             self._remote = None if state.address is None else RemoteView(state.address, token=state.token)
         try:
             return None if self._remote is None else self._remote(visible)

@@ -122,7 +122,11 @@ class LiveScene:
         """Ask for the next of the run's canvases; after the last one, for whichever is the newest."""
         choices = [None, *(self.shown.canvases if self.shown is not None else ())]
         at = choices.index(self.wanted.canvas) if self.wanted.canvas in choices else 0
-        self.wanted = replace(self.wanted, canvas=choices[(at + 1) % len(choices)])
+        self.want_canvas(choices[(at + 1) % len(choices)])
+
+    def want_canvas(self, name: str | None) -> None:
+        """Ask for the canvas of a name; None: for whichever is the newest."""
+        self.wanted = replace(self.wanted, canvas=name)
 
     def visible(self) -> Visible:
         """Return the part of the field that is in sight, and what is wanted there."""

@@ -31,6 +31,7 @@ CanvasName: TypeAlias = Annotated[str, Meta(max_length=64)]
 Counts: TypeAlias = Annotated[dict[Text, Seq], Meta(max_length=20)]
 Picture: TypeAlias = Literal["canvas", "widefield", "last", "errors", "corrected"]
 Coding: TypeAlias = Literal["zlib"]
+Packing: TypeAlias = Literal["zlib", "zlib-bf16"]  # the second one after rounding to bfloat16
 Gauge: TypeAlias = Literal["unknown", "green", "amber", "red"]
 RunState: TypeAlias = Literal["idle", "opening", "running", "silent", "backfill", "finishing", "finished"]
 Mode: TypeAlias = Literal["account", "latest", "block"]

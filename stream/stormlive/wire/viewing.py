@@ -6,7 +6,19 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from stormlive.wire.fields import CanvasName, Coding, Gauge, Lane, Nbytes, Picture, Region, RunState, Seq, Shape
+from stormlive.wire.fields import (
+    CanvasName,
+    Coding,
+    Gauge,
+    Lane,
+    Nbytes,
+    Packing,
+    Picture,
+    Region,
+    RunState,
+    Seq,
+    Shape,
+)
 from stormlive.wire.text import Text
 from stormlive_sim.errors import InputError
 
@@ -27,7 +39,7 @@ class View(msgspec.Struct, tag="view", frozen=True, kw_only=True):
     w: Annotated[int, Meta(ge=1, lt=2**31)] = 2**31 - 1
     h: Annotated[int, Meta(ge=1, lt=2**31)] = 2**31 - 1
     canvas: CanvasName | UnsetType | None = UNSET  # one of STATUS's names; otherwise the canvas that was begun last
-    accept: Coding | UnsetType = UNSET  # how the answer may be packed
+    accept: Packing | UnsetType = UNSET  # how the answer may be packed
 
 
 class Viewed(msgspec.Struct, tag="viewed", frozen=True, kw_only=True):
