@@ -194,7 +194,7 @@ def of_an_acquisition(live: LiveWindow, n: int) -> Steps:
     window = live.window
     assert isinstance(window, AcquisitionWindow)
     form = window.acquisition.form
-    form.folder.text, form.name.text, form.frames.text = "~/stormlive", "cell", "2000"
+    form.folder.text, form.name.text, form.frames.text, form.exposure.text = "~/stormlive", "cell", "2000", "100"
     window.actions_by_text["Start"].trigger()
     yield frames(live, n)
     photograph(live, "acquisition")

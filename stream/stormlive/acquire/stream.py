@@ -120,6 +120,8 @@ def stream(
     dataset: str | None = None,
     keys: Path | str | None = None,
     lane: Literal["auto", "tcp"] = "auto",
+    region: tuple[int, int, int, int] | None = None,
+    token: bytes | None = None,
 ) -> FrameStream:
     """Open a run for frames in hand: ``with stormlive.stream(...) as live: live.send(frame)``.
 
@@ -145,6 +147,8 @@ def stream(
         dataset=dataset,
         keys=keys,
         lane=lane,
+        region=region,
+        token=token,
     )
     try:
         hook.check()

@@ -279,10 +279,10 @@ def _compared(canvas: NDArray[np.float32], widefield: NDArray[np.float32], look:
     found = artifact_map(canvas[on_canvas], widefield[part], look.n_frames)
     if found is None:
         return None
-    whole = {name: np.zeros(widefield.shape, getattr(found, name).dtype) for name in ("error", "excess", "marked")}
-    for name, picture in whole.items():
-        picture[part] = getattr(found, name)
-    return replace(found, **whole)
+    error, excess = np.zeros_like(widefield), np.zeros_like(widefield)
+    marked = np.zeros(widefield.shape, bool)
+    error[part], excess[part], marked[part] = found.error, found.excess, found.marked
+    return replace(found, error=error, excess=excess, marked=marked)
 
 
 def coarseness(shape: tuple[int, ...], upsampling: int) -> int:

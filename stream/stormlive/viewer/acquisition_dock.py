@@ -150,7 +150,7 @@ class AcquisitionDock(QWidget):
 
     def _tell(self, text: str) -> None:
         self.message.setStyleSheet("")
-        self.message.setText(text)
+        self.message.setText(in_words_of_the_form(text))
 
     def _complain(self, text: str) -> None:
         self.message.setStyleSheet("color: #ffc2bd")

@@ -71,7 +71,7 @@ class AcquisitionWindow(MainWindow):
         elif state.failed:
             self.trouble.failed(self.acquisition.message.text())
         else:
-            self.trouble.done(state.told)
+            self.trouble.done(self.acquisition.message.text())
 
     def _show_form(self) -> None:
         self.docks["Acquisition"].show()

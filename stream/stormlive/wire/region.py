@@ -17,15 +17,16 @@ _GRAIN_PX = 2
 def check_region(region: object) -> Region:
     """Return a region (x, y, width, height); InputError unless it can be one of a frame of any size."""
     try:
-        return msgspec.convert(region, Region)
+        checked: Region = msgspec.convert(region, Region)
+        return checked
     except msgspec.ValidationError as error:
         raise InputError(f"a region is (x, y, width, height) in camera pixels, got {region!r:.60}: {error}") from error
 
 
 def token_digest(token: bytes) -> bytes:
     """Return what START tells of a token; InputError when it is none."""
-    if not isinstance(token, bytes) or not 0 < len(token) <= MAX_TOKEN_BYTES:
-        raise InputError(f"a token is 1 to {MAX_TOKEN_BYTES} bytes, got {len(token) if token else token!r}")
+    if not 0 < len(token) <= MAX_TOKEN_BYTES:
+        raise InputError(f"a token is 1 to {MAX_TOKEN_BYTES} bytes, got {len(token)}")
     return hashlib.sha256(token).digest()
 
 
