@@ -204,7 +204,7 @@ def of_an_acquisition(live: LiveWindow, n: int) -> Steps:
 
 def acquisition(n: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["HOME"] = os.environ["XDG_CONFIG_HOME"] = folder
+        os.environ["HOME"] = folder
         desk = Desk("auto")
         view = RunsView(desk)
         live = LiveWindow(view, "stormlive", 100, view.whole, desk)
@@ -232,12 +232,14 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=1500)
     parser.add_argument("--only", choices=["acquisition", "run", "16k"])
     options = parser.parse_args()
-    if options.only in (None, "acquisition"):
-        acquisition(options.frames // 5)
-    if options.only in (None, "run"):
-        simulated_run(options.frames)
-    if options.only in (None, "16k"):
-        large_canvas()
+    with tempfile.TemporaryDirectory() as settings:
+        os.environ["XDG_CONFIG_HOME"] = settings  # the window as it is at first, whatever was chosen in it here
+        if options.only in (None, "acquisition"):
+            acquisition(options.frames // 5)
+        if options.only in (None, "run"):
+            simulated_run(options.frames)
+        if options.only in (None, "16k"):
+            large_canvas()
 
 
 if __name__ == "__main__":

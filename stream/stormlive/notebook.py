@@ -27,7 +27,7 @@ class Image:
     pixel_size_nm: float
 
     def save(self, path: Path | str, *, description: str = "") -> None:
-        """Write a 32-bit OME-TIFF that Fiji and napari open with its scale."""
+        """Write a 32-bit OME-TIFF that Fiji, and napari with napari-tiff, open with its scale."""
         file = Path(path)
         write_image(file, self.pixels, self.pixel_size_nm, name=file.name.partition(".")[0], description=description)
 

@@ -70,10 +70,11 @@ def test_where_the_baseline_is_not_known_the_gain_alone_is_told() -> None:
         (gaussian_filter(counted().astype(float), (0, 0.7, 0.7)), "neighbouring pixels share their noise"),
         (100 + LIGHT + GENERATOR.normal(0, 20, (40, 64, 64)), "does not grow with the light"),
         (np.broadcast_to(100 + LIGHT, (40, 64, 64)) + GENERATOR.integers(0, 2, (40, 64, 64)), "does not grow with"),
+        (np.broadcast_to(100 + LIGHT, (40, 64, 64)), "does not grow with"),
         (5 * counted().astype(float) ** 0.45, "does not grow with the light"),
         (counted() / 100.0 * counted() / 100.0, "in proportion to the light"),
     ],
-    ids=["smoothed", "noise added", "without noise", "gamma", "squared"],
+    ids=["smoothed", "noise added", "one bit of noise", "without noise", "gamma", "squared"],
 )
 def test_noise_that_no_camera_makes_gives_no_figures_but_the_reason(frames: np.ndarray, why: str) -> None:
     sentence = comparison(transfer(frames.astype(np.uint16)), 100, 0.5)

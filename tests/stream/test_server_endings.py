@@ -150,7 +150,7 @@ def test_an_engine_that_fails_for_one_run_goes_on_with_others(
 ) -> None:
     healthy = fake.FakeReconstruction.add
 
-    def add(self: fake.FakeReconstruction, frames: np.ndarray) -> None:
+    def add(self: fake.FakeReconstruction, frames: np.ndarray, *_: object, **__: object) -> None:
         if frames.max() >= 60_000:
             raise RuntimeError("CUDA out of memory\nTried to allocate 2 GiB")
         healthy(self, frames)

@@ -235,6 +235,12 @@ def test_one_over_the_other_shows_each_on_its_side_of_the_divider() -> None:
         assert lit.max() == pytest.approx(x, abs=2)
         assert drawn.scene.pane_at(x - 20, 300) is drawn.scene.widefield
         assert drawn.scene.pane_at(x + 20, 300) is drawn.scene.superres
+    drawn.scene.swipe_to(SIZE[0])
+    for part in ((0, 0, 6400, 6400), (1000, 1000, 3000, 3000)):
+        drawn.scene.look_at(*part)
+        backing = render(drawn.scene)[SIZE[1] - 56, SIZE[0] - 26]
+        assert 15 < backing.max() < 90, "the scale bar's backing is seen on black, and white letters on it on white"
+    drawn.scene.show_whole_field()
     drawn.scene.layout = "beside"
     left, right = drawn.panes()
     assert (left[300] > 200).all()

@@ -224,6 +224,10 @@ def measures_and_saves(live: LiveWindow, followed: Run, folder: Path) -> User:
     assert (read_image(folder / "whole.ome.tif")[0] == CANVAS).all()
     button(live, "Save view").click()
     yield lambda: "not saved" in window.trouble.text()
+    n = len(followed.asked)
+    yield lambda: len(followed.asked) > n + 5
+    assert window.trouble.isVisible(), "it can be read, although the run has nothing to complain of"
+    assert "not saved" in window.trouble.text()
 
 
 def pauses_and_is_told(live: LiveWindow, followed: Run, _folder: Path) -> User:

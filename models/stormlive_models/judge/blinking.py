@@ -24,7 +24,7 @@ LEAST_SHARE = 0.002
 LEAST_TILES = 500
 LEAST_SIDE_PX = 16
 """Of frames that can be compared."""
-_NARROW_PX = 1.15
+_LEAST_SIGMA_PX = 1.0
 _PIXEL_VARIANCE = 1 / 12
 _REACH_SIGMAS = 5.5
 _USUAL_SIGMA_NM = 120.0
@@ -88,7 +88,7 @@ def blinks(photons: NDArray[np.floating], pixel_size_nm: float) -> Blinks:
     noise = change
     for axis in (1, 2):
         noise = convolve1d(noise, NOISE_KERNEL, axis)
-    spots, gain = _spots(change)
+    spots, gain = _spots(change, max(_LEAST_SIGMA_PX, _USUAL_SIGMA_NM / pixel_size_nm))
     white = tile_means(noise**2)
     # A tile's own noise, but not less than a fifth of what is usual: by chance it may be near to nothing.
     white = np.maximum(white, 0.2 * np.median(white)) if len(white) else white
@@ -108,15 +108,16 @@ def _without(change: NDArray[np.float64], pictures: list[NDArray[np.float64]]) -
     return np.asarray((flat - (flat @ basis) @ basis.T).reshape(change.shape))
 
 
-def _spots(change: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """Return what is of a spot's size, and the power that white noise of power 1 has in it."""
+def _spots(change: NDArray[np.float64], sigma_px: float) -> tuple[NDArray[np.float64], float]:
+    """Return what is of a spot's width, and the power that white noise of power 1 has in it."""
 
     def filtered(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        narrow, wide = (gaussian_filter(values, (0, width, width)) for width in (_NARROW_PX, 2 * _NARROW_PX))
+        narrow, wide = (gaussian_filter(values, (0, width, width)) for width in (sigma_px, 2 * sigma_px))
         return np.asarray(narrow - wide)
 
-    point = np.zeros((1, 33, 33))
-    point[0, 16, 16] = 1
+    side = 16 * math.ceil(sigma_px) + 1
+    point = np.zeros((1, side, side))
+    point[0, side // 2, side // 2] = 1
     return filtered(change), float((filtered(point) ** 2).sum())
 
 

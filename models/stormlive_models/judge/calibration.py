@@ -84,7 +84,7 @@ def _mistrust(tiles: Transfer, found: list[CameraEstimate]) -> str:
         for values in (tiles.mean, tiles.variance)
     )
     # The baseline may be anything from zero up, so that the light grows by this factor at least.
-    if light[-1] > 2 * light[0] > 0 and noise[-1] < _GROWTH * noise[0]:
+    if light[-1] > 2 * light[0] > 0 and noise[-1] <= _GROWTH * noise[0]:
         return "its noise does not grow with the light, as if it were averaged, scaled or drawn"
     if any(one.baseline_adu + _SIGMAS * one.baseline_sd < 0 for one in found) or _is_bent(light, noise):
         return "its noise does not grow in proportion to the light, as after a gamma or a change of contrast"

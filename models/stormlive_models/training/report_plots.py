@@ -50,6 +50,9 @@ def curves(losses: Sequence[float], validations: Sequence[Validation], epochs: S
         ends, held_out = [epoch.step for epoch in epochs], [epoch.loss for epoch in epochs]
         panels[0].plot(ends, held_out, ".-", color=_TRUE, lw=1.2, label="validation, at the end of each epoch")
         panels[0].legend(loc="upper right")
+        # The first ones know as little as the first steps.
+        (low, high), late = panels[0].get_ylim(), held_out[len(held_out) // 2 :]
+        panels[0].set_ylim(min(low, *late), max(high, *late))
     if validations:
         steps = [validation.step for validation in validations]
         for density in validations[0].scores:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from stormlive.acquire.acquisition import AcquisitionSettings
 from stormlive.acquire.request import Microscope, Movie, RunRequest
-from stormlive.cli.cameras import refuse_too_fast, sample, simulated_camera
 from stormlive.cli.live_run import Session
 from stormlive.cli.movie_camera import movie_camera
 from stormlive_sim.camera import MovieCamera
@@ -39,6 +38,9 @@ def prepare(
             frames = frames or len(movie)
         camera = movie_camera(source.path)
     elif not isinstance(source, Microscope):
+        # Simulation takes torch, which takes longer to import than all else.
+        from stormlive.cli.cameras import refuse_too_fast, sample, simulated_camera
+
         scene = sample(source, request.calibration)
         refuse_too_fast(scene, exposure_ms)
         camera = simulated_camera(scene)

@@ -71,7 +71,7 @@ def _show_window(
     def follow_and_tell() -> AcquisitionReport:
         report = to_its_end()
         if report.hook is not None:
-            note(f"{report.hook.sentence} Close the window to end.")
+            note("The run has ended. Close the window to end.")
         return report
 
     # From the main thread, where the newborn process can be shielded from Ctrl-C.

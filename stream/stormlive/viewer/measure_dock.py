@@ -94,6 +94,8 @@ def _told_region(view: LiveView, rectangle: Marks) -> str:
         n = wide.width_nm * wide.height_nm / wide.pixel_size_nm**2
         lines.append(f"widefield: mean {short(wide.total / n)} photons/px")
     lines.append(f"as the camera's region: <code>--roi {','.join(map(str, part))}</code>")
+    if view.report is not None:
+        lines.append("<b>Ctrl+G</b> computes only this from now on, <b>Ctrl+Shift+G</b> everything")
     return "<br>".join(lines)
 
 

@@ -2,13 +2,31 @@
 
 from collections.abc import Callable
 
-from PySide6.QtCore import Qt, QTimer
-from PySide6.QtWidgets import QHBoxLayout, QLabel, QSlider, QStyle, QToolButton, QWidget
+from PySide6.QtCore import QPoint, Qt, QTimer
+from PySide6.QtGui import QColor, QIcon, QPainter, QPixmap
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QSlider, QToolButton, QWidget
 
-from stormlive.viewer.theme import GREY
+from stormlive.viewer.theme import GREY, WHITE
 from stormlive.viewer.view import Replay
 
 _STEP_MS = 120
+_ICON_PX = 32
+_PLAY = (((8, 4), (28, 16), (8, 28)),)
+_STOP = (((7, 5), (13, 5), (13, 27), (7, 27)), ((19, 5), (25, 5), (25, 27), (19, 27)))
+
+
+def _icon(shapes: tuple[tuple[tuple[int, int], ...], ...]) -> QIcon:
+    """Draw polygons: the style's own icons are black, on a dark ground."""
+    picture = QPixmap(_ICON_PX, _ICON_PX)
+    picture.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(picture)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.setBrush(QColor(WHITE))
+    for shape in shapes:
+        painter.drawPolygon([QPoint(*corner) for corner in shape])
+    painter.end()
+    return QIcon(picture)
 
 
 class ReplayBar(QWidget):
@@ -104,6 +122,5 @@ class ReplayBar(QWidget):
             self.label.setText(f"{frames[min(place, len(frames) - 1)]} of {frames[-1]} frames")
 
     def _show_state(self, playing: bool) -> None:
-        icon = QStyle.StandardPixmap.SP_MediaPause if playing else QStyle.StandardPixmap.SP_MediaPlay
-        self.play.setIcon(self.style().standardIcon(icon))
+        self.play.setIcon(_icon(_STOP if playing else _PLAY))
         self.play.setToolTip("Stop (K)" if playing else "Play how the picture grew (K)")
