@@ -105,6 +105,9 @@ class FakeEngine:
         self.most_canvases = 1000
         self.batches: list[int] = []
 
+    def check_live(self) -> None:
+        """Be fit for a live picture."""
+
     def open(self, shape: tuple[int, int], calibration: Calibration, *, beside: int = 0) -> FakeReconstruction:
         if beside >= self.most_canvases:
             raise InputError("a canvas needs 8 GB, and there is less free")

@@ -16,6 +16,8 @@ from stormlive.server.checkpoint import CHECKPOINT_DIR
 from stormlive.server.ledger import Ledger
 from stormlive.server.loop import Server
 from stormlive.server.shelf import Shelf
+from stormlive.viewer.remote import RemoteView
+from stormlive.viewer.view import EVERYTHING
 from stormlive.wire.client import LiveClient
 from stormlive.wire.region import LEAST_PX, computed_region
 from stormlive_sim.errors import InputError
@@ -90,8 +92,15 @@ def test_a_server_may_let_all_who_look_choose(closed: Closed, monkeypatch: pytes
     options = {"bind": "tcp://127.0.0.1:*", "heartbeat_s": 0.2, "open_steering": True}
     with Server(fake.FakeEngine(), finish=closed, **options) as server, LiveClient(server.address) as client:
         hook = make_hook(server.address)
+        view = RemoteView(server.address)
+        with pytest.raises(InputError, match="no run"):
+            view.steer(LEFT)
         given_to(hook, movie(2, shape=SHAPE), client, 2)
-        client.steer(hook.run, LEFT)
+        soon(lambda: view(EVERYTHING) is not None)
+        assert view.steer(RIGHT).startswith("from now on only 26 × 30 camera pixels at 24, 10 are computed")
+        assert view.steer(None) == "from now on the whole frames are computed"
+        assert "20 × 40 camera pixels at 0, 0" in view.steer((0, 0, 19, 40))
+        view.close()
         given_to(hook, movie(2, shape=SHAPE), client, 4)
         with pytest.raises(InputError, match="at most 2 regions"):
             client.steer(hook.run, RIGHT)

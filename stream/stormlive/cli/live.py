@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from stormlive.server.engine import check_pixel_size
+from stormlive.server.pixel_sizes import check_pixel_size
 from stormlive.server.process import ServerProcess, ServerSettings
 from stormlive.server.shelf import refuse_used_folder
 from stormlive.wire.client import LiveClient

@@ -1,10 +1,9 @@
 """The engine: frames in, super-resolved canvas out. The live server and `stormlive reconstruct` both use this one."""
 
-from collections.abc import Sequence
-
 import torch
 
 from stormlive.server.devices import described, select_devices
+from stormlive.server.pixel_sizes import check_pixel_size
 from stormlive.server.reconstruction import Reconstruction, localizing_network
 from stormlive.wire.calibration import Calibration
 from stormlive_models.cel0 import Cel0
@@ -93,16 +92,6 @@ class Engine:
         _, binning = choose(self.models, calibration.pixel_size_nm)
         models = [choose(family, calibration.pixel_size_nm)[0] for family in self._families]
         return Reconstruction(models, binning, self.devices, shape, calibration, beside)
-
-
-def check_pixel_size(model: str, takes_nm: Sequence[tuple[float, float]], camera_nm: float) -> None:
-    """Raise an InputError unless the camera's pixel is in one of the (least, greatest) that a model takes."""
-    if not any(low <= camera_nm <= high for low, high in takes_nm):
-        ranges = " or ".join(f"{low:g} to {high:g}" for low, high in takes_nm)
-        raise InputError(
-            f"the model {model!r} takes camera pixels of {ranges} nm, this camera has {camera_nm:g} nm; correct "
-            "--pixel-size-nm or choose another --model (`stormlive models` lists them)"
-        )
 
 
 def check_upsampling(card: ModelCard, model: str) -> None:
