@@ -129,7 +129,9 @@ def by_dataset(plan: Plan, address: str, folder: Path, movie: Movie) -> HookRepo
 def by_acquisition(plan: Plan, address: str, folder: Path, movie: Movie) -> HookReport:
     """Acquire through Pycro-Manager: the hook is its ``image_process_fn``."""
     if plan.channels > 1:
-        return by_events(plan, address, folder, movie, lambda hook: {"image_process_fn": hook})
+        # Pycro-Manager adds the number; the hook is made before the folder is there.
+        dataset = folder / "raw_1"
+        return by_events(plan, address, folder, movie, lambda hook: {"image_process_fn": hook}, dataset)
     from stormlive.acquire.micromanager import acquire
 
     hooks: list[StreamHook] = []
@@ -150,7 +152,12 @@ def by_saved(plan: Plan, address: str, folder: Path, movie: Movie) -> HookReport
 
 
 def by_events(
-    plan: Plan, address: str, folder: Path, movie: Movie, functions: Callable[[StreamHook], dict[str, Any]]
+    plan: Plan,
+    address: str,
+    folder: Path,
+    movie: Movie,
+    functions: Callable[[StreamHook], dict[str, Any]],
+    dataset: Path | None = None,
 ) -> HookReport:
     """Acquire as a script of Pycro-Manager's does, with events of its own."""
     from pycromanager import Acquisition
@@ -158,7 +165,7 @@ def by_events(
     from stormlive.acquire.core import open_core
 
     with open_core(_settings(plan, folder, movie)):
-        hook = make_hook(plan, address, folder)
+        hook = make_hook(plan, address, folder, dataset)
         with Acquisition(directory=str(folder), name="raw", show_display=False, **functions(hook)) as acquisition:
             acquisition.acquire([{"axes": plan.axes(number)} for number in range(plan.n)])
         return hook.close(PATIENCE_S)

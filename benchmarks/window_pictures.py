@@ -1,8 +1,9 @@
 """The guide's pictures of the real window.
 
 ``xvfb-run -a -s "-screen 0 1366x768x24" python benchmarks/window_pictures.py``: a simulated run goes through a real
-server, as fast as that works; its window is photographed in four states, that of a painted canvas of 16384² pixels
-once, and once the one that starts runs itself. The red light is made up: its judgement replaces the server's.
+server, as fast as that works; its window is photographed in four states, and once when the run is over. So is that of a
+painted canvas of 16384² pixels, and the one that starts runs itself. The red light is made up: its judgement replaces
+the server's.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +32,7 @@ from stormlive.viewer.acquisition_window import AcquisitionWindow
 from stormlive.viewer.live_window import LiveWindow
 from stormlive.viewer.remote import RemoteView
 from stormlive.viewer.runs import RunsView
+from stormlive.viewer.saved import SavedView
 from stormlive.viewer.view import LiveView, Visible
 from stormlive.wire.calibration import Calibration
 from stormlive.wire.viewing import Judgement
@@ -188,6 +191,23 @@ def simulated_run(n: int) -> None:
             finally:
                 over.set()
                 thread.join()
+        replayed(Path(folder) / "run")
+
+
+def replayed(folder: Path) -> None:
+    with closing(SavedView(folder)) as saved:
+        live = LiveWindow(saved, f"stormlive – {folder}", 100)
+        walked(live, of_a_replay(live), ready=lambda: live.window.scene.shown is not None)
+
+
+def of_a_replay(live: LiveWindow) -> Steps:
+    window = live.window
+    place = window.replay.slider.maximum() // 4
+    window.docks["Picture"].raise_()
+    window.replay.slider.setValue(place)
+    for _ in range(5):
+        yield lambda: window.scene.shown is not None and window.scene.shown.replay is not None
+    photograph(live, "replay")
 
 
 def of_an_acquisition(live: LiveWindow, n: int) -> Steps:

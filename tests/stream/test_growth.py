@@ -7,8 +7,7 @@ import pytest
 import tifffile
 
 from stormlive.output import growth as growth_module
-from stormlive.output.growth import LEAST_VALUE, Growth
-from stormlive.output.manifest import write_growth
+from stormlive.output.growth import LEAST_VALUE, Growth, write_growth
 from stormlive.viewer.saved_replay import SavedReplay
 from stormlive_sim.errors import InputError
 

@@ -28,7 +28,8 @@ from stormlive.server import judge as judge_module
 from stormlive.server.engine import Engine
 from stormlive.server.finish import RunWriter
 from stormlive.server.judge import Judge, Watch
-from stormlive.server.judging import Judging, Look, Part, coarseness
+from stormlive.server.judging import Judging, coarseness
+from stormlive.server.look import Look, Part
 from stormlive.server.loop import Server
 from stormlive.viewer.saved import SavedView
 from stormlive.viewer.view import EVERYTHING
@@ -50,6 +51,7 @@ def judged(closed: Closed, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server that thinks about every batch, whatever it costs."""
     for share in ("_LOOK_SHARE", "_WORK_SHARE", "_COMPARE_SHARE"):
         monkeypatch.setattr(judge_module, share, 1.0)
+    monkeypatch.setattr(judge_module, "_NICENESS", 0)  # tests that run beside these would go first
     with Server(
         fake.FakeEngine(), finish=closed, bind="tcp://127.0.0.1:*", heartbeat_s=0.2, judge_s=ALWAYS_S
     ) as running:

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from stormlive.output.ome_tiff import write_images
 
 MOST_STRETCHES = 64
 MOST_BYTES = 256 * 2**20
@@ -146,6 +149,21 @@ class Growth:
         growth._sum = growth._added(growth.stretches)
         growth._least_frames = max(growth.frames, default=1) / MOST_STRETCHES
         return growth
+
+
+def write_growth(path: Path, growth: Growth, pixel_size_nm: float, about: str) -> None:
+    """Write what each stretch of frames added to a canvas as one page of an OME-TIFF."""
+    ends = ", ".join(map(str, growth.frames))
+    told = f"What the frames added to the super-resolved image, up to frame {ends}: the sum of the pages is that image"
+    write_images(
+        path,
+        growth.pictures(),
+        len(growth.stretches),
+        growth.shape,
+        pixel_size_nm,
+        name="replay",
+        description=f"{told}. {about}",
+    )
 
 
 def _too_many(stretches: tuple[Stretch, ...]) -> bool:

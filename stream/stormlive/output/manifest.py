@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormlive.output import RUN_FILE
-from stormlive.output.growth import Growth
+from stormlive.output.growth import Growth, write_growth
 from stormlive.output.judgement import JudgementRecord
-from stormlive.output.ome_tiff import write_image, write_images
+from stormlive.output.ome_tiff import write_image
 from stormlive.output.preview import write_preview
 from stormlive_sim.atomic import whole_file
 from stormlive_sim.errors import InputError
@@ -253,21 +253,6 @@ def _write_picture(
         paths.append(folder / f"replay{part}.ome.tif")
         write_growth(paths[-1], picture.growth, pixel_size_nm, f"{of}{summary}")
     return [*paths, *picture.extra_files]
-
-
-def write_growth(path: Path, growth: Growth, pixel_size_nm: float, about: str) -> None:
-    """Write what each stretch of frames added to a canvas as one page of an OME-TIFF."""
-    ends = ", ".join(map(str, growth.frames))
-    told = f"What the frames added to the super-resolved image, up to frame {ends}: the sum of the pages is that image"
-    write_images(
-        path,
-        growth.pictures(),
-        len(growth.stretches),
-        growth.shape,
-        pixel_size_nm,
-        name="replay",
-        description=f"{told}. {about}",
-    )
 
 
 def write_record(path: Path, record: RunRecord) -> None:

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from stormlive.output.growth import MOST_BYTES, Growth
 from stormlive.output.judgement import JudgementRecord
-from stormlive.server.judging import Judging, Look, Part, coarseness
+from stormlive.server.judging import Judging, coarseness
+from stormlive.server.look import Look, Part
 from stormlive.server.memory import available_bytes
 from stormlive.server.protocols import Canvas
 from stormlive.server.reconstruction import Reconstruction
