@@ -17,7 +17,7 @@ from stormlive.acquire.report import HookReport
 from stormlive.ranges import Ranges
 from stormlive.server.loop import Server
 from stormlive.wire.codec import encode, unpack
-from stormlive.wire.messages import PROTOCOL, Credit, Error, Final, Hello, Message, Start, Welcome
+from stormlive.wire.messages import PROTOCOL, Credit, End, Error, Final, FrameHeader, Hello, Message, Start, Welcome
 from stormlive.wire.transport import bind_router, endpoint, receive, send
 from stormlive_sim.errors import InputError
 
@@ -241,6 +241,26 @@ def test_a_server_that_talks_nonsense_ends_the_picture_only(answer: Message) -> 
         assert hook(movie(1)[0], None)[1] is None
     assert_every_frame_once(hook.report)
     assert hook.report.live.count() == 0
+
+
+def test_what_is_acknowledged_twice_counts_once() -> None:
+    # As a server does that had asked for a frame again while it was on its way.
+    def twice(header: Message) -> list[Message]:
+        return 2 * [Credit(bytes=0, live=((header.seq, header.seq),))]
+
+    def end(message: Message) -> list[Message]:
+        return [Final(run=message.run, frames=5, live=5, missing={}, exit_status="ok", sentence="s", folder="f")]
+
+    with (
+        ScriptedServer({Hello: lambda _: [WELCOME], FrameHeader: twice, End: end}) as server,
+        make_hook(server.address) as hook,
+    ):
+        for n, frame in enumerate(movie(5)):
+            hook(frame, None)
+            soon(lambda n=n: hook.progress.live == n + 1)
+    assert_every_frame_once(hook.report)
+    assert hook.report.complete
+    assert hook.report.failed is None
 
 
 def test_a_frame_wakes_an_idle_sender(closed: Closed) -> None:
