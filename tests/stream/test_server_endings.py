@@ -101,7 +101,9 @@ def test_stop_closes_open_runs_and_waits_until_senders_know(
         peer.say(start_of(run))
         for seq in range(6):
             peer.frame(run, seq, frames[seq])
-        peer.hear(Credit)
+        in_picture = Ranges()
+        while in_picture.count() < 6:
+            in_picture.merge(Ranges(peer.hear(Credit).live))
         stopping = threading.Thread(target=server.stop)
         stopping.start()
         soon(lambda: len(closed.runs) == 1)
