@@ -61,14 +61,17 @@ def test_a_frame_that_cannot_be_sent_is_refused_where_it_is_handed_over(server: 
     assert closed.runs[0][0].exit_status.startswith(f"aborted: expected frames of {SHAPE}")
 
 
-def test_a_server_that_takes_nothing_is_waited_for_and_then_told(server: Server, engine: fake.FakeEngine) -> None:
+def test_a_server_that_answers_is_waited_for_longer_and_then_told(
+    server: Server, engine: fake.FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stormlive.acquire.stream.PATIENCE_S", 0.5)
     engine.gate.clear()
     try:
         hook = StreamHook(
             server.address, calibration=fake.CALIBRATION, mode="block", outbox_mb=2 * movie(1).nbytes / 2**20
         )
-        live = FrameStream(hook, patience_s=0.3)
-        with pytest.raises(ConnectionError, match="no frame was taken"):
+        live = FrameStream(hook, patience_s=0.01)
+        with pytest.raises(ConnectionError, match=r"no frame was taken for 0.5 s: the server answers"):
             send_all(live, movie(50))
     finally:
         engine.gate.set()

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stormlive.acquire.connection import PATIENCE_S
 from stormlive.acquire.hook import StreamHook
 from stormlive.acquire.report import HookReport
 from stormlive.wire.calibration import Calibration
@@ -30,7 +31,7 @@ class FrameStream:
     hook
         The run, of mode ``block``.
     patience_s
-        How long to wait for a server that takes nothing.
+        How long to wait for a server that does not answer. One that does is only slow: it gets two minutes for a frame.
     stop
         Set it to end a `send` that waits.
 
@@ -59,7 +60,7 @@ class FrameStream:
             The frame is not 2-D, of pixels that the wire does not carry, or unlike the first; or the server does
             not take the run.
         ConnectionError
-            No server took a frame for `patience_s`.
+            No server answered for `patience_s`, or one that answers took no frame for two minutes.
         """
         image = np.asarray(frame)
         self._check(image)
@@ -73,8 +74,12 @@ class FrameStream:
             progress = self.hook.progress
             if progress.live != live:
                 live, waiting_since = progress.live, time.monotonic()
-            if time.monotonic() - waiting_since > self._patience_s:
-                raise ConnectionError(f"no frame was taken for {self._patience_s:g} s: {self.hook.trouble}")
+            patience_s = max(self._patience_s, PATIENCE_S) if progress.connected else self._patience_s
+            if time.monotonic() - waiting_since > patience_s:
+                why = "the server answers, but its engine hangs, or needs longer than that for a frame"
+                raise ConnectionError(
+                    f"no frame was taken for {patience_s:g} s: {why if progress.connected else self.hook.trouble}"
+                )
         self.hook(image, {"Axes": {"time": self._sent} if axes is None else axes})
         self._sent += 1
 
