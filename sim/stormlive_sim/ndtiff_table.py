@@ -149,9 +149,10 @@ def parse_index(data: bytes) -> tuple[list[Entry], int]:
 
 def _axes(text: str) -> dict[str, int | str]:
     axes = json.loads(text)
-    if not isinstance(axes, dict) or not all(isinstance(value, int | str) for value in axes.values()):
+    if not isinstance(axes, dict) or not all(isinstance(value, int | float | str) for value in axes.values()):
         raise ValueError("no axes")
-    return axes
+    # A z in micrometres separates pictures and counts nothing.
+    return {axis: str(value) if isinstance(value, float) else value for axis, value in axes.items()}
 
 
 def _string(data: bytes, position: int) -> tuple[str, int]:

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from dataclasses import replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from stormlive.acquire.acquisition import (
 )
 from stormlive.acquire.hook import StreamHook
 from stormlive.acquire.report import HookReport
+from stormlive.wire.region import computed_region
 from stormlive.wire.text import one_line
 from stormlive_sim.errors import InputError
 
@@ -53,13 +55,15 @@ class _Child:
         threading.Thread(target=self._listen, name="stormlive-commands", daemon=True).start()
         from stormlive.acquire.micromanager import acquire
 
+        hook = self._hook_settings
         result: AcquisitionResult | None = None
         failure: str | None = None
         stuck = False
         try:
             result = acquire(
                 self._settings,
-                make_hook=None if self._hook_settings is None else self._make_hook,
+                make_hook=None if hook is None else self._make_hook,
+                check_shape=None if hook is None else partial(computed_region, hook.region),
                 on_progress=self._tell,
                 stop=self._stop,
             )
@@ -71,8 +75,8 @@ class _Child:
         except Exception as error:
             logger.exception("the acquisition failed")
             failure = one_line(f"the acquisition failed: {type(error).__name__}: {error}", 1000)
-        hook = self._close_hook(result, failure)
-        self._send(AcquisitionReport(result=result, hook=hook, failure=failure))
+        account = self._close_hook(result, failure)
+        self._send(AcquisitionReport(result=result, hook=account, failure=failure))
         return stuck
 
     def _listen(self) -> None:

@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import TracebackType
 from typing import Literal, Self, TypeVar, get_args
 from uuid import uuid4
@@ -25,7 +25,7 @@ from stormlive.wire.messages import Start, Welcome
 from stormlive.wire.region import check_region, token_digest
 from stormlive.wire.run_name import check_run_name
 from stormlive.wire.segment import share
-from stormlive.wire.text import one_line
+from stormlive.wire.text import check_path, one_line
 from stormlive.wire.transport import DEFAULT_ADDRESS, Waker, client_address, is_loopback
 from stormlive_sim.errors import InputError
 
@@ -66,7 +66,7 @@ class StreamHook:
         Number of frames to come, if known, for progress displays.
     dataset
         Path of the raw data, an NDTiff dataset: what does not get through live, the server reads there by the axes in
-        the metadata, if it sees that path.
+        the metadata, if it sees that path. The attribute `dataset` may be set too, until the first frame.
     keys
         This client's folder of keys, as ``stormlive keys`` made it; a server elsewhere in the network takes nobody
         without.
@@ -96,7 +96,7 @@ class StreamHook:
         spool_folder: Path | None = None,
         mode: Mode = "account",
         expected: int | None = None,
-        dataset: str | None = None,
+        dataset: Path | str | None = None,
         keys: Path | str | None = None,
         lane: Literal["auto", "tcp"] = "auto",
         region: tuple[int, int, int, int] | None = None,
@@ -125,7 +125,9 @@ class StreamHook:
         self.run = uuid4()
         self._mode = mode
         self._expected = expected
-        self._dataset = None if dataset is None else one_line(dataset, 1000)
+        self._dataset = None if dataset is None else _absolute(dataset)
+        self._beginning = threading.Lock()
+        self._begun = False
         self._waker = Waker()
         capacity_bytes = int(outbox_mb * 2**20)
         segment = share(capacity_bytes) if lane == "auto" and is_loopback(self.address) else None
@@ -151,21 +153,47 @@ class StreamHook:
             self.error = self.error or error
         return image, metadata
 
-    def refer(self, axes: Mapping[str, int | str], *, dataset: str | None, read: Callable[[], object]) -> None:
+    def refer(self, axes: Mapping[str, int | str], *, dataset: Path | str | None, read: Callable[[], object]) -> None:
         """Have the server read a frame from `dataset`, where it has these axes: `image_saved` calls this.
 
         A run is of frames that are handed over or of frames that are referred to. `read` returns the image.
         """
         try:
             if self._account.ending is None:
-                self._dataset = self._dataset or (None if dataset is None else one_line(dataset, 1000))
-                surprise = self._outbox.refer(axes, read)
+                refusal: InputError | None = None
+                if dataset is not None and self._dataset is None and self._outbox.form is None:
+                    try:
+                        self._dataset = _absolute(dataset)
+                    except InputError as error:
+                        refusal = error
+                surprise = self._outbox.refer(axes, read) or refusal
                 if surprise is not None and self.error is None:
                     self.error = surprise
                     _log.warning("a frame could not be referred to for the live picture", exc_info=surprise)
         except Exception as error:
             # As above: an exception would end the thread of the acquisition that calls this.
             self.error = self.error or error
+
+    @property
+    def dataset(self) -> str | None:
+        """Path of the raw data, where the server reads what does not get through live; to be set before the first frame.
+
+        Pycro-Manager chooses the folder when an acquisition is made: ``hook.dataset = acquisition.get_dataset().path``.
+
+        Raises
+        ------
+        InputError
+            When it is set after the first frame, or no message carries the path.
+        """
+        return self._dataset
+
+    @dataset.setter
+    def dataset(self, path: Path | str | None) -> None:
+        dataset = None if path is None else _absolute(path)
+        with self._beginning:
+            if self._begun or self._outbox.form is not None:
+                raise InputError("the hook has its first frame: set its dataset before the acquisition begins")
+            self._dataset = dataset
 
     @property
     def failed(self) -> str | None:
@@ -240,6 +268,9 @@ class StreamHook:
         self.close(exit_status="ok" if kind is None else f"aborted: {kind.__name__}")
 
     def _make_start(self, dtype: DtypeName, shape: tuple[int, int]) -> Start:
+        with self._beginning:
+            # A server takes a run up again with the START that began it alone.
+            self._begun = True
         return Start(
             run=self.run,
             name=self.name,
@@ -252,6 +283,13 @@ class StreamHook:
             region=self._region or UNSET,
             steer=self._steer or UNSET,
         )
+
+
+def _absolute(path: Path | str) -> str:
+    """Return a path that means the same to the server; an absolute one of another system is the server's own."""
+    text = str(path)
+    known = PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute()
+    return check_path(text if known else Path(text).absolute())
 
 
 def _calibration(given: Calibration | None, numbers: dict[str, float | None]) -> Calibration:

@@ -25,6 +25,7 @@ def acquire(
     settings: AcquisitionSettings,
     *,
     make_hook: Callable[[Path | None], Hook] | None = None,
+    check_shape: Callable[[tuple[int, int]], object] | None = None,
     on_progress: Callable[[AcquisitionProgress], None] | None = None,
     stop: threading.Event | None = None,
 ) -> AcquisitionResult:
@@ -41,6 +42,9 @@ def acquire(
         Called with the dataset's folder (None when nothing is saved) before the first frame; returns the
         hook, which gets ``(image, metadata)`` of every frame on pycromanager's processing thread. What it
         returns is ignored, what it raises ends the acquisition.
+    check_shape
+        Called with the shape (Y, X) that the frames will have, before anything is saved or acquired; raises an
+        InputError where it does not fit what is wanted of them.
     on_progress
         Called a few times a second on the calling thread.
     stop
@@ -54,6 +58,8 @@ def acquire(
         The acquisition began and ended badly.
     """
     with open_core(settings) as opened:
+        if check_shape is not None:
+            check_shape((opened.core.get_image_height(), opened.core.get_image_width()))
         return _acquire(settings, opened, make_hook, on_progress, stop or threading.Event())
 
 

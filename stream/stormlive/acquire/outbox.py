@@ -1,18 +1,17 @@
 """Where frames wait between the camera's thread and the sender's."""
 
-import hashlib
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stormlive.ranges import Ranges, reason_key
+from stormlive.wire.axes import carried_axes
 from stormlive.wire.fields import MAX_SIDE, Mode
 from stormlive.wire.frame import WIRE_DTYPES, DtypeName, dtype_name
 from stormlive.wire.segment import HEAD_BYTES, OwnSegment
@@ -20,8 +19,6 @@ from stormlive.wire.text import one_line
 from stormlive.wire.transport import Waker
 
 _ALIGNMENT = 64
-_MOST_AXES = 16
-_MOST_PLACE = 64
 # Frames of which only the axes are kept, for a server that reads them from the dataset: some hundred bytes each.
 _MOST_OVERFLOW = 1_000_000
 
@@ -137,7 +134,7 @@ class Outbox:
         surprise = None
         try:
             reason = self.shut or (self._learn(np.asarray(read())) if self._slots is None else None)
-            kept = _axes({"Axes": axes})
+            kept = carried_axes(axes)
             if reason is None and (not kept or len(self.overflow) >= _MOST_OVERFLOW):
                 reason = "outbox full" if kept else "no axes"
         except Exception as error:
@@ -211,7 +208,7 @@ class Outbox:
         return self._cut(target, array.shape) if self._slots is None else None
 
     def _refuse(self, seq: int, reason: str) -> None:
-        key = reason_key(one_line(reason, 120), self.refused)
+        key = reason_key(one_line(reason), self.refused)
         self.refused.setdefault(key, Ranges()).add(seq)
 
     def _let_go_of_older(self) -> None:
@@ -257,23 +254,4 @@ def _wire_dtype(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
 
 
 def _axes(metadata: object) -> dict[str, int | str]:
-    """Return the acquisition's coordinates of a frame, as far as the wire carries them."""
-    axes = metadata.get("Axes") if isinstance(metadata, Mapping) else None
-    if not isinstance(axes, Mapping):
-        return {}
-    kept: dict[str, int | str] = {}
-    for name, value in list(axes.items())[:_MOST_AXES]:
-        if isinstance(value, (int, np.integer)) and abs(int(value)) < 2**62:
-            kept[one_line(name, 60)] = int(value)
-        elif isinstance(value, (str, Real)):
-            # A number such as a z in micrometres too: let go, it would have frames summed that it separates.
-            kept[one_line(name, 60)] = _place(str(value))
-    return kept
-
-
-def _place(text: str) -> str:
-    """Return a place on an axis as the wire carries it; two that differ stay two, for they separate pictures."""
-    if len(text) <= _MOST_PLACE and text.isprintable():
-        return text
-    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:12]
-    return f"{one_line(text, _MOST_PLACE - 13)}~{digest}"
+    return carried_axes(metadata.get("Axes")) if isinstance(metadata, Mapping) else {}

@@ -1,7 +1,6 @@
 """Pycro-Manager's ``image_saved_fn``: no pixels are handed over, the server reads them from the dataset."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from stormlive.acquire.hook import StreamHook
@@ -18,11 +17,6 @@ def image_saved(hook: StreamHook) -> Saved:
     """
 
     def take(axes: Mapping[str, int | str], dataset: Any) -> None:  # noqa: ANN401 - pycromanager has no types
-        folder = getattr(dataset, "path", None)
-        hook.refer(
-            axes,
-            dataset=None if folder is None else str(Path(folder).absolute()),
-            read=lambda: dataset.read_image(**axes),
-        )
+        hook.refer(axes, dataset=getattr(dataset, "path", None), read=lambda: dataset.read_image(**axes))
 
     return take

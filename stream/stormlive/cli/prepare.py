@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from stormlive.acquire.acquisition import AcquisitionSettings
-from stormlive.acquire.request import Microscope, Movie, RunRequest
+from stormlive.acquire.request import Microscope, Movie, RunRequest, Simulated
 from stormlive.cli.live_run import Session
 from stormlive.cli.movie_camera import movie_camera
+from stormlive.wire.region import computed_region
 from stormlive_sim.camera import MovieCamera
 from stormlive_sim.errors import InputError
 from stormlive_sim.recording import Recording
@@ -26,24 +27,32 @@ def prepare(
     Raises
     ------
     InputError
-        When the movie is none that a camera could play, has fewer frames, or this machine is too slow to simulate.
+        When the movie is none that a camera could play, has fewer frames, this machine is too slow to simulate, or the region
+        to compute lies beside the frames.
     """
     camera, frames, exposure_ms = None, request.n_frames, request.calibration.exposure_ms
     source = request.source
+    sensor: tuple[int, int] | None = None
     if isinstance(source, Movie):
         with Recording.open(source.path) as movie:
             MovieCamera(movie)  # refuses what no camera can play, before anything starts
             if frames is not None and frames > len(movie):
                 raise InputError(f"{source.path} has {len(movie)} frames; choose --frames up to that, not {frames}")
             frames = frames or len(movie)
+            sensor = movie.shape[1], movie.shape[2]
         camera = movie_camera(source.path)
-    elif not isinstance(source, Microscope):
+    elif isinstance(source, Simulated):
+        sensor = source.shape
         # Simulation takes torch, which takes longer to import than all else.
         from stormlive.cli.cameras import refuse_too_fast, sample, simulated_camera
 
         scene = sample(source, request.calibration)
         refuse_too_fast(scene, exposure_ms)
         camera = simulated_camera(scene)
+    if request.roi is not None:
+        sensor = request.roi[3], request.roi[2]
+    if sensor is not None:
+        computed_region(request.region, sensor)  # refuses what lies beside the frames
     microscope = source if isinstance(source, Microscope) else None
     return Session(
         acquisition=AcquisitionSettings(

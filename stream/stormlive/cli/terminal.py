@@ -10,16 +10,19 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from stormlive.wire.text import one_line
+
 # What is said on the way goes to stderr; stdout is for what a command was asked to tell.
-console = Console(stderr=True, highlight=False)
-answers = Console(highlight=False)
+console = Console(stderr=True, highlight=False, emoji=False)
+answers = Console(highlight=False, emoji=False)
+
+_MOST_ERROR = 10_000
 
 
 def show_error(message: str, *, status: int = 1) -> int:
     """Print an error as one line and return the exit status."""
-    line = " ".join(message.split())
     console.print("error: ", style="bold red", end="")
-    console.print(line, soft_wrap=True, markup=False)
+    console.print(one_line(message, _MOST_ERROR), soft_wrap=True, markup=False)
     return status
 
 

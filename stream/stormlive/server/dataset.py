@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stormlive.wire.axes import carried_axes
 from stormlive.wire.frame import WIRE_DTYPES
 from stormlive.wire.messages import Start
 from stormlive_sim.errors import InputError
@@ -73,7 +74,7 @@ class Dataset:
         InputError
             When it is there, but not a frame of this run, or cannot be read.
         """
-        place = frozenset(axes.items())
+        place = _place(axes)
         if place not in self._places:
             self._look()
         entry = self._places.get(place)
@@ -106,7 +107,7 @@ class Dataset:
             self._read_bytes += n_bytes
             self.grew_at = time.monotonic()
         for entry in entries:
-            self._places[frozenset(entry.axes.items())] = entry
+            self._places[_place(entry.axes)] = entry
 
     def _open(self, name: str) -> BufferedReader:
         """Open a file of the folder; a link must not lead out of it, nor to what is not a file."""
@@ -118,6 +119,11 @@ class Dataset:
         if not safe:
             raise InputError(f"the dataset cannot be read: its {name} is not a file in its folder")
         return path.open("rb")
+
+
+def _place(axes: Mapping[str, int | str]) -> frozenset[tuple[str, int | str]]:
+    # As the wire carries them: what is too long or too large for it came as another text than the index has.
+    return frozenset(carried_axes(axes).items())
 
 
 def _is_dataset(folder: Path) -> bool:

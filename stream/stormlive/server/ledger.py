@@ -7,7 +7,8 @@ from uuid import UUID
 from stormlive.ranges import Ranges, account_sentence, reason_key
 from stormlive.wire.fields import Region
 from stormlive.wire.messages import MAX_FINAL_SPANS, Final
-from stormlive.wire.text import one_line
+from stormlive.wire.text import check_path, one_line
+from stormlive_sim.errors import InputError
 
 
 class Ledger:
@@ -118,8 +119,12 @@ class Ledger:
             **({"regions": regions} if regions else {}),
         }
 
-    def final(self, run: UUID, exit_status: str, folder: object | None, error: str | None = None) -> Final:
-        """Return the last word on a run with this account."""
+    def final(self, run: UUID, exit_status: str, folder: Path | str | None, error: str | None = None) -> Final:
+        """Return the last word on a run with this account; a path that no message carries is left out, and told."""
+        try:
+            told = None if folder is None else check_path(folder)
+        except InputError as refusal:
+            told, error = None, one_line(f"{error or 'the run is saved'}; its folder cannot be told: {refusal}")
         return Final(
             run=run,
             frames=self._total,
@@ -128,7 +133,7 @@ class Ledger:
             missing=self.missing_counts(),
             exit_status=one_line(exit_status),
             sentence=one_line(self.sentence(), 1000),
-            folder=None if folder is None else one_line(folder, 1000),
+            folder=told,
             error=error,
             live_ranges=_if_few(self.live),
             replayed_ranges=_if_few(self.replayed),

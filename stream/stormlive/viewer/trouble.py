@@ -5,8 +5,6 @@ from stormlive.wire.viewing import Status
 # The engine's batches make the backlog go up and down by a quarter of a second's frames.
 _BACKLOG_S = 1.0
 _SLOWER = 1.2
-# By the multiplications of the two networks.
-_SMALL_IS_FASTER = 2.2
 
 
 def trouble(status: Status) -> str | None:
@@ -19,7 +17,10 @@ def trouble(status: Status) -> str | None:
         return "no sign of the acquisition: its program hangs or has ended; the run is closed if it stays away"
     slower = slowness(status)
     if slower is not None:
-        return f"the engine is {slower:.1f}× slower than the camera: {_remedy(status, slower)}"
+        return (
+            f"the engine is {slower:.1f}× slower than the camera: a ROI of {max(1.0, 100 / slower):.0f} % of the pixels would keep "
+            "up; what waits is added when the camera stops"
+        )
     if status.dropped and status.state != "backfill":
         frames = "1 frame is" if status.dropped == 1 else f"{status.dropped} frames are"
         return f"{frames} not in the picture (so far); the raw data is not touched by that"
@@ -36,10 +37,3 @@ def slowness(status: Status) -> float | None:
         return None
     ratio = camera / status.frames_per_s
     return ratio if ratio > _SLOWER and status.backlog > _BACKLOG_S * camera else None
-
-
-def _remedy(status: Status, slower: float) -> str:
-    if slower < _SMALL_IS_FASTER and not status.model.startswith("small"):
-        return "a smaller ROI or --model small would keep up"
-    share = max(1.0, 100 / slower)
-    return f"a ROI of {share:.0f} % of the pixels would keep up; what waits is added when the camera stops"
