@@ -37,6 +37,9 @@ class FollowedRecording:
     ----------
     ended
         Why the iteration ended: the recording says that it is complete, nothing came any more, or `stop`.
+    left_out
+        Frames that the recording listed when it ended and that were not delivered: nothing but zeros, as a disk gives
+        them for what was never written, or not written to their end.
 
     Raises
     ------
@@ -50,6 +53,7 @@ class FollowedRecording:
         self._idle_s = idle_s
         self._stop = stop or threading.Event()
         self.ended: Literal["complete", "idle", "stopped"] | None = None
+        self.left_out = 0
 
     def __iter__(self) -> Iterator[tuple[dict[str, int | str], NDArray[Any]]]:
         growing: Growing | None = None
@@ -78,10 +82,12 @@ class FollowedRecording:
                 footprint, changed_s = growing.footprint, time.monotonic()
             elif self.ended is None:
                 self._stop.wait(_LOOK_S)
+        self.left_out = 0 if growing is None else growing.left_out
         if frames == 0 and self.ended == "idle":
+            empty = f" (of {self.left_out} that it lists all are empty or unfinished)" if self.left_out else ""
             raise InputError(
-                f"no frame appeared in {self._path} within {self._idle_s:g} s; check the path, start the recording "
-                "within that time, or allow more of it"
+                f"no frame appeared in {self._path} within {self._idle_s:g} s{empty}; check the path, start the "
+                "recording within that time, or allow more of it"
             )
 
 

@@ -41,6 +41,11 @@ class GrowingNdtiff:
         # The files too: at a few frames per second the index lies still for a minute.
         return (self._read, *(path.stat().st_mtime_ns for path in self._stacks()))
 
+    @property
+    def left_out(self) -> int:
+        """Frames that are listed and were not given out."""
+        return len(self._waiting)
+
     def poll(self, *, last: bool = False) -> Growth | None:
         """Return the frames that are whole since the last call, None where there are none.
 
@@ -53,8 +58,6 @@ class GrowingNdtiff:
         whole: list[Entry] = []
         while self._waiting and self._is_whole(self._waiting[0]):
             whole.append(self._waiting.pop(0))
-        if last and self._waiting:
-            logger.warning("%s lists %d frames more than were written to their end", self._folder, len(self._waiting))
         if not whole:
             return None
         self._last = whole[-1]

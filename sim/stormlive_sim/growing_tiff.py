@@ -1,13 +1,13 @@
 """A TIFF file that is being written: which frames its chain of directories has gained since one looked last.
 
 A directory tells where pixels will be; it says nothing of whether they are there. Writers append, or they fill a
-file that has its full size from the start (Micro-Manager, memory maps). Both write a frame from its first row to
-its last and one frame after the other, so a frame is whole when its last row, or that of a later frame, is there:
-inside the file, and not the zeros that a disk gives for what was never written.
+file that has its full size from the start (Micro-Manager, memory maps), where a disk gives zeros for what was never
+written. Both write a frame from its first pixel to its last and one frame after the other, so a frame is whole when
+its last pixel is not zero, or a later frame has begun. Frames may end in zeros too (masked, background-subtracted):
+the newest of such waits for the next, or for the end of the recording, when all counts that is not wholly zero.
 """
 
 import json
-import logging
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -21,9 +21,8 @@ from stormlive_sim.tiff_description import Description, read_description
 from stormlive_sim.tiff_directories import CutShortError, DamagedError, TiffDirectories
 from stormlive_sim.tiff_stack import DESCRIPTION, Page, frame_axes, read_page
 
-logger = logging.getLogger(__name__)
-
 _LEAST_HEADER = 16
+_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +66,11 @@ class GrowingTiff:
         """False: a TIFF never says that nothing will follow."""
         return False
 
+    @property
+    def left_out(self) -> int:
+        """Frames that are listed and were not given out."""
+        return len(self._listed)
+
     def poll(self, *, last: bool = False, over: bool = False) -> Growth | None:
         """Return the frames that are whole since the last call, None where there are none.
 
@@ -87,10 +91,10 @@ class GrowingTiff:
                 return None  # preallocated, and not begun
             file.seek(0)
             ended = self._walk(TiffDirectories(file, self._path, self._state[0]), last=last or over)
-            n = self._inside() if over else self._whole(file, chain_ended=last and ended)
+            n = self._inside()
+            if not over:
+                n = self._held(file, n, chain_ended=ended) if last else self._whole(file, n)
         whole, self._listed = self._listed[:n], self._listed[n:]
-        if (last or over) and self._listed:
-            logger.warning("%s lists %d frames more than were written to their end", self._path, len(self._listed))
         if not whole or self._first is None:
             return None
         self._count += len(whole)
@@ -158,19 +162,38 @@ class GrowingTiff:
         inside = [listed.page.end <= self._state[0] for listed in self._listed]
         return inside.index(False) if False in inside else len(inside)
 
-    def _whole(self, file: BufferedReader, *, chain_ended: bool) -> int:
-        """Count the listed frames from the first that are written to their end."""
-        for n in range(len(self._listed), 0, -1):
-            page = self._listed[n - 1].page
-            if page.end > self._state[0]:
-                continue
-            if page.compressed:
-                # Its bytes tell nothing: it counts when another follows, or none will.
-                if n < len(self._listed) or chain_ended:
-                    return n
-                continue
-            n_bytes = page.shape[1] * page.dtype.itemsize
-            file.seek(page.end - n_bytes)
-            if any(file.read(n_bytes)):
-                return n
-        return 0
+    def _whole(self, file: BufferedReader, inside: int) -> int:
+        """Count the frames from the first, of those `inside` the file, that are written to their end."""
+        begun = -1  # the newest frame that holds something: all before it are whole
+        # Mostly that is the last; in a file of full size a binary search finds it without reading all that is empty.
+        # Where black frames mislead it, it finds an older one: they wait until as many again are there.
+        steps = [inside, *(1 << bit for bit in reversed(range(inside.bit_length())))] if inside else []
+        for step in steps:
+            if begun + step < inside and _holds_something(file, self._listed[begun + step].page):
+                begun += step
+        if begun < 0:
+            return 0
+        page = self._listed[begun].page
+        if page.compressed:
+            return begun  # its bytes do not tell
+        file.seek(page.end - page.dtype.itemsize)
+        return begun + any(file.read(page.dtype.itemsize))
+
+    def _held(self, file: BufferedReader, inside: int, *, chain_ended: bool) -> int:
+        """Count the frames from the first, of those `inside` the file, to the last that holds something."""
+        n = inside
+        while n and not _holds_something(file, self._listed[n - 1].page):
+            n -= 1
+        # What is compressed and cut short could not be read.
+        cut_short = n == len(self._listed) > 0 and self._listed[-1].page.compressed and not chain_ended
+        return n - cut_short
+
+
+def _holds_something(file: BufferedReader, page: Page) -> bool:
+    file.seek(page.offset)
+    left = page.end - page.offset
+    while left > 0 and (some := file.read(min(left, _CHUNK))):
+        if np.frombuffer(some, np.uint8).any():
+            return True
+        left -= len(some)
+    return False

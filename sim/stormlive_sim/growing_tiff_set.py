@@ -24,6 +24,7 @@ class GrowingTiffSet:
         self._next: GrowingTiff | None = None
         self._first: Growth | None = None
         self._count = 0
+        self._left_out = 0  # of the files that are over
         self.name = self._file.name
 
     @property
@@ -35,6 +36,11 @@ class GrowingTiffSet:
     def complete(self) -> bool:
         """False: a TIFF never says that nothing will follow."""
         return False
+
+    @property
+    def left_out(self) -> int:
+        """Frames that are listed and were not given out."""
+        return self._left_out + self._file.left_out + (self._next.left_out if self._next is not None else 0)
 
     def poll(self, *, last: bool = False) -> Growth | None:
         """Return the frames that are whole since the last call, None where there are none.
@@ -53,6 +59,7 @@ class GrowingTiffSet:
             if begun is None or following is None:
                 break
             grown.append(begun)
+            self._left_out += self._file.left_out
             self._file, self._next, self._number = following, None, self._number + 1
         return self._joined(grown)
 

@@ -40,6 +40,11 @@ class Growing(Protocol):
         """Whether the recording itself says that nothing will follow."""
         ...
 
+    @property
+    def left_out(self) -> int:
+        """Frames that are listed and were not given out."""
+        ...
+
     def poll(self, *, last: bool = False) -> Growth | None:
         """Return the frames that are whole since the last call; with `last` the writer will write no more."""
         ...

@@ -80,6 +80,9 @@ def _table(entries: list[Entry], folder: Path) -> FrameTable:
 def _index(folder: Path) -> Path:
     index = folder / INDEX_NAME
     if not index.is_file():
+        inside = sorted(path.parent.name for path in folder.glob(f"*/{INDEX_NAME}"))
+        if inside:
+            raise InputError(f"{folder} holds a dataset, it is none itself: give {folder / inside[0]}")
         raise InputError(
             f"expected an NDTiff dataset (a folder with {INDEX_NAME}), got {folder}; "
             "give the dataset's own folder, or the TIFF files themselves"
@@ -151,7 +154,7 @@ def _axes(text: str) -> dict[str, int | str]:
     axes = json.loads(text)
     if not isinstance(axes, dict) or not all(isinstance(value, int | float | str) for value in axes.values()):
         raise ValueError("no axes")
-    # A z in micrometres separates pictures and counts nothing.
+    # Such as a z in micrometres: a name like any other, for it separates pictures and counts nothing.
     return {axis: str(value) if isinstance(value, float) else value for axis, value in axes.items()}
 
 

@@ -1,4 +1,3 @@
-import logging
 import subprocess
 import sys
 import threading
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from stormlive_sim import growing_tiff
 from stormlive_sim.errors import InputError
 from stormlive_sim.growing import FollowedRecording
 from stormlive_sim.growing_tiff import GrowingTiff
@@ -87,9 +87,11 @@ def test_of_a_killed_writer_the_whole_frames_are_read_and_no_others(kind: str, t
     assert np.array_equal(got, [frame(i) for i in range(len(got))])
 
 
-def test_a_frame_is_not_read_before_its_last_row_is_there(tmp_path: Path) -> None:
+def test_a_frame_is_not_read_before_its_last_pixel_is_there(tmp_path: Path) -> None:
     path = tmp_path / "movie.tif"
-    tifffile.imwrite(tmp_path / "whole.tif", np.array([frame(i) for i in range(3)]), photometric="minisblack")
+    with tifffile.TiffWriter(tmp_path / "whole.tif") as tiff:
+        for i in range(3):
+            tiff.write(frame(i), contiguous=False, metadata=None)
     whole = (tmp_path / "whole.tif").read_bytes()
     with Recording.open(tmp_path / "whole.tif") as recording:
         offsets = [int(offset) for offset in recording._table.offset]
@@ -104,9 +106,8 @@ def test_a_frame_is_not_read_before_its_last_row_is_there(tmp_path: Path) -> Non
             growing._identity = None  # rewriting stands for appending
             growth = growing.poll()
             seen += 0 if growth is None else len(growth.axes)
-            complete = sum(offset + n_bytes <= cut for offset in offsets)
-            begun_last_row = sum(offset + n_bytes - 2 * SHAPE[1] < cut for offset in offsets)
-            assert seen <= (begun_last_row if preallocated else complete)
+            complete = sum(offset + n_bytes - preallocated <= cut for offset in offsets)  # a pixel has two bytes
+            assert seen <= complete
         path.write_bytes(whole)
         growing.poll()
 
@@ -193,14 +194,89 @@ def test_stop_ends_it(tmp_path: Path) -> None:
     assert followed.ended == "stopped"
 
 
-def test_a_frame_that_was_never_written_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    stack = tifffile.memmap(
-        tmp_path / "movie.ome.tif", shape=(5, *SHAPE), dtype=np.uint16, ome=True, metadata={"axes": "TYX"}
-    )
+def preallocated(path: Path, n: int) -> np.memmap:
+    return tifffile.memmap(path, shape=(n, *SHAPE), dtype=np.uint16, ome=True, metadata={"axes": "TYX"})
+
+
+def write_pages(path: Path, frames: list[np.ndarray], compression: str | None = None) -> None:
+    with tifffile.TiffWriter(path, ome=False) as tiff:
+        for image in frames:
+            tiff.write(image, contiguous=False, compression=compression, metadata=None)
+
+
+def new_frames(growing: GrowingTiff, *, last: bool = False) -> list[np.ndarray]:
+    growth = growing.poll(last=last)
+    if growth is None:
+        return []
+    with Recording(growth.table, "") as recording:
+        return [recording.frame(i) for i in range(len(recording))]
+
+
+def test_in_a_file_of_full_size_a_frame_waits_for_its_last_pixel_or_the_next_frame(tmp_path: Path) -> None:
+    path = tmp_path / "movie.ome.tif"
+    stack = preallocated(path, 10)
+    dark_end, black = frame(3), np.zeros(SHAPE, np.uint16)
+    dark_end[-2:] = 0
+    movie = [frame(0), frame(1), frame(2), dark_end, frame(4), black, black, frame(7), frame(8)]
+    growing = GrowingTiff(path)
+    got: list[np.ndarray] = []
+    counts = []
+    for i, image in enumerate(movie):
+        stack[i].ravel()[:-40] = image.ravel()[:-40]
+        stack.flush()
+        got += new_frames(growing)
+        assert len(got) <= i  # 40 pixels are missing
+        stack[i] = image
+        stack.flush()
+        got += new_frames(growing)
+        counts.append(len(got))
+    assert counts == [1, 2, 3, 3, 5, 5, 5, 5, 9]  # black frames wait for as many again
+    assert np.array_equal(got, movie)
+    assert new_frames(growing, last=True) == []
+    assert growing.left_out == 1
+
+
+@pytest.mark.parametrize("kind", ["appended", "zlib", "preallocated"])
+@pytest.mark.parametrize("first_dark", [0, 25])
+def test_frames_that_end_in_zeros_are_all_delivered(kind: str, first_dark: int, tmp_path: Path) -> None:
+    movie = np.array([frame(i) for i in range(30)])
+    movie[first_dark:, -1] = 0
+    movie[first_dark:, :, -1] = 0
+    movie[[10, 28]] = 0  # the shutter was closed
+    path = tmp_path / "movie.ome.tif"
+    if kind == "preallocated":
+        stack = preallocated(path, 30)
+        stack[:] = movie
+        stack.flush()
+    else:
+        write_pages(path, list(movie), "zlib" if kind == "zlib" else None)
+    followed = FollowedRecording(path, idle_s=0.1)
+    assert np.array_equal([pixels for _, pixels in followed], movie)
+    assert (followed.ended, followed.left_out) == ("idle", 0)
+    # All but the last were there before it was known that nothing follows.
+    assert len(new_frames(GrowingTiff(path))) == 29
+
+
+def test_frames_of_nothing_but_zeros_at_the_end_are_told(tmp_path: Path) -> None:
+    stack = preallocated(tmp_path / "movie.ome.tif", 5)
+    with pytest.raises(InputError, match=r"no frame appeared .*of 5 that it lists"):
+        list(FollowedRecording(tmp_path / "movie.ome.tif", idle_s=0.1))
     stack[:3] = [frame(i) for i in range(3)]
-    stack[3, :-1] = frame(3)[:-1]
     stack.flush()
-    with caplog.at_level(logging.WARNING):
-        got = [pixels for _, pixels in FollowedRecording(tmp_path / "movie.ome.tif", idle_s=0.2)]
-    assert np.array_equal(got, [frame(i) for i in range(3)])
-    assert "2 frames more" in caplog.text
+    followed = FollowedRecording(tmp_path / "movie.ome.tif", idle_s=0.1)
+    assert np.array_equal([pixels for _, pixels in followed], stack[:3])
+    assert followed.left_out == 2
+
+
+def test_the_newest_of_many_empty_frames_is_found_without_reading_them_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = preallocated(tmp_path / "movie.ome.tif", 1000)
+    stack[:300] = frame(0)
+    stack.flush()
+    looked = []
+    holds = growing_tiff._holds_something
+    monkeypatch.setattr(growing_tiff, "_holds_something", lambda *of: looked.append(of) or holds(*of))
+    growing = GrowingTiff(tmp_path / "movie.ome.tif")
+    assert len(new_frames(growing)) == 300
+    assert len(looked) < 20

@@ -200,6 +200,10 @@ def bad_settings(folder: Path) -> dict:
     }
     answer = {name: failure(settings(folder, out=None, **changes)) for name, changes in cases.items()}
     answer["afterwards"] = acquire(settings(folder, out=None, n_frames=5)).seen
+    hook = HookSettings(address="tcp://127.0.0.1:1", calibration=CALIBRATION, region=(50, 0, 64, 64))
+    beside = AcquisitionProcess(settings(folder / "beside"), hook=hook)
+    report = beside.run(lambda progress: None)
+    answer["beside"] = [report.failure, report.hook is None, [path.name for path in folder.glob("beside/*")]]
     return answer
 
 

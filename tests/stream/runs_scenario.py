@@ -127,16 +127,18 @@ def takes_the_box(live: LiveWindow, _desk: Desk, _folder: Path) -> User:
     x, y, width, height = window.acquisition.form.region.value()
     assert 0 < x < x + width < SIDE
     assert 0 < y < y + height < SIDE
+    assert f"--roi {x},{y},{width},{height}<" in window.measure.region.text()
 
 
 def starts_again(live: LiveWindow, desk: Desk, folder: Path) -> User:
     """Start another run, whose acquisition dies."""
     window: AcquisitionWindow = live.window
     dock = window.acquisition
-    type_into(dock.form.region, "0, 0, 24, 16")
+    type_into(dock.form.region, "2, 4, 24, 16")
     button(live, "Start").click()
     assert window.scene.shown is None, "nothing of the run before is shown"
     assert window.mouse.region is None
+    assert window.measure.origin == (2, 4)
     yield lambda: frames_of(window, "cell-2") > 0
     assert window.scene.shown.field_nm == (1600, 2400)
     acquisition_process().kill()
@@ -194,7 +196,7 @@ def main() -> None:
     again.fill(Memory().texts())
     found = [choice.currentText() for choice in (again.source, again.model)]
     found += [field.text for field in (again.movie, again.exposure, again.gain, again.region, again.name)]
-    assert found == ["Movie file", "small", str(folder / "movie.tif"), "50", "0,5", "0, 0, 24, 16", "cell"], found
+    assert found == ["Movie file", "small", str(folder / "movie.tif"), "50", "0,5", "2, 4, 24, 16", "cell"], found
     again.source.setCurrentText("Simulated camera")
     assert again.exposure.text == "30", "each kind of camera keeps its own numbers"
     print("done")

@@ -27,13 +27,14 @@ class Closed:
         self.runs: list[tuple[FinishedRun, Any]] = []
         self.canvases: list[Sequence[Canvas]] = []
         self.trouble: Exception | None = None
+        self.folder = "folder"
 
     def __call__(self, run: FinishedRun, canvases: Sequence[Canvas]) -> str:
         self.runs.append((run, canvases[0].reconstruction))
         self.canvases.append(canvases)
         if self.trouble is not None:
             raise self.trouble
-        return "folder"
+        return self.folder
 
 
 class Dataset:

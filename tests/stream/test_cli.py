@@ -42,7 +42,8 @@ def write_movie(name: str, frames: np.ndarray, **options: object) -> Path:
 
 
 def test_missing_movie(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no such file" in complaint(capsys, "reconstruct", "missing.tif", "-o", "x.ome.tif")
+    line = complaint(capsys, "reconstruct", "two  spaces/:no: movie.tif", "-o", "x.ome.tif")
+    assert f"{Path('two  spaces/:no: movie.tif')}, but there is no such file" in line
 
 
 def test_truncated_movie(capsys: pytest.CaptureFixture[str]) -> None:

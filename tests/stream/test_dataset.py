@@ -14,6 +14,7 @@ from served import SHAPE, Closed, Dataset, make_hook, movie, soon
 from stormlive.server.dataset import DataRoots
 from stormlive.server.loop import Server
 from stormlive.server.process import ServerSettings, build_server
+from stormlive.wire.axes import carried_axes
 from stormlive.wire.curve import ClientKeys, KeyPair, ServerKeys
 from stormlive.wire.messages import Start
 from stormlive_sim.errors import InputError
@@ -167,3 +168,15 @@ def test_axes_are_compared_as_they_are(tmp_path: Path) -> None:
     dataset = DataRoots(None).find(start(tmp_path))
     assert dataset.frame(axes).shape == SHAPE
     assert dataset.frame({"time": 0}) is None
+
+
+@pytest.mark.parametrize("place", [0.25, 1e-7, -0.0, 2.0, True, 2**70, -(2**62), "a" * 80, "a\nb", "µ" * 60])
+def test_the_sender_and_the_index_name_a_place_alike(place: object, tmp_path: Path) -> None:
+    others = [{"time": 0, "z": 7}, {"time": 0, "z": place}, {"time": 1, "z": 7}]
+    data = b"".join(entry("NDTiffStack.tif", json.dumps(axes)) for axes in others)
+    (tmp_path / "NDTiffStack.tif").write_bytes(bytes(1000))
+    (tmp_path / "NDTiff.index").write_bytes(data)
+    dataset = DataRoots(None).find(start(tmp_path))
+    for axes in others:
+        assert dataset.frame(carried_axes(axes)).shape == SHAPE
+    assert dataset.frame({"time": 1, **carried_axes({"z": place})}) is None

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -138,8 +139,24 @@ def test_bad_arguments_are_told_before_the_acquisition(options: dict[str, Any], 
         StreamHook(**{"address": "tcp://127.0.0.1:5557", "calibration": fake.CALIBRATION, **options})
 
 
+def test_the_dataset_is_set_until_the_first_frame(server: Server, closed: Closed, tmp_path: Path) -> None:
+    folder = tmp_path / "two  spaces" / "raw_1"
+    with make_hook(server.address, dataset="data/cell1_1") as hook:
+        assert hook.dataset == str(Path("data/cell1_1").absolute())
+        hook.check(20)
+        hook.dataset = folder
+        with pytest.raises(InputError, match="1000 bytes"):
+            hook.dataset = "/" + "x" * 1000
+        hook(movie(1)[0], None)
+        with pytest.raises(InputError, match="before the acquisition"):
+            hook.dataset = None
+        assert hook.dataset == str(folder)
+    assert closed.runs[0][0].start.dataset == str(folder)
+
+
 def test_every_frame_of_a_healthy_run_is_in_the_picture(server: Server, closed: Closed) -> None:
     frames = movie(500)
+    closed.folder = "my  data/run  1"
     with make_hook(server.address, name="cell 1", expected=500, dataset="/data/x") as hook:
         assert hook.check(20).model == "fake"
         for n, frame in enumerate(frames):
@@ -149,7 +166,7 @@ def test_every_frame_of_a_healthy_run_is_in_the_picture(server: Server, closed: 
         assert hook.progress.connected
     assert hook.report.complete
     assert hook.report.sentence == "500 of 500 frames are in the picture."
-    assert hook.report.folder == "folder"
+    assert hook.report.folder == "my  data/run  1"
     assert hook.report.failed is None
     ((run, canvas),) = closed.runs
     np.testing.assert_allclose(canvas.canvas, fake.direct_canvas(frames), rtol=1e-4)

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 from uuid import UUID
 
 from hypothesis import given
@@ -6,6 +7,7 @@ from hypothesis import strategies as st
 
 from stormlive.ranges import MAX_REASONS, Ranges
 from stormlive.server.ledger import Ledger
+from stormlive.wire.codec import encode
 
 
 def all_numbers(ledger: Ledger) -> list[int]:
@@ -82,6 +84,16 @@ def test_of_a_run_that_was_cut_off_nobody_claims_to_know_the_end() -> None:
     assert again.final(UUID(int=1), "sender lost", None).sentence == text
     again.close(60)
     assert again.sentence() == "60 of 60 frames are in the picture."
+
+
+def test_the_folder_of_the_files_is_told_unchanged_or_not_at_all() -> None:
+    folder = Path("my  data") / "run\t1"
+    assert Ledger().final(UUID(int=1), "ok", folder).folder == str(folder)
+    final = Ledger().final(UUID(int=1), "ok", "/" + "µ" * 500)
+    assert final.folder is None
+    assert final.error is not None
+    assert final.error.startswith("the run is saved; its folder cannot be told: a path may have 1000 bytes")
+    encode(final)
 
 
 def test_strangers_cannot_invent_reasons_without_end() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stormlive.viewer.measure import Profile, fwhm_nm, profile_of, region_of
+from stormlive.viewer.measure import Profile, camera_region, fwhm_nm, profile_of, region_of
 from stormlive.viewer.saving import cut
 from stormlive.viewer.view import Picture, Visible
 
@@ -28,6 +28,19 @@ def test_a_region_holds_the_pixels_whose_centres_lie_in_it(x0: float, y0: float,
     assert found.total == pytest.approx(part.sum(dtype=np.float64))
     assert found.peak == part.max()
     assert found.area_um2 == pytest.approx(part.size * 12.5**2 / 1e6)
+
+
+@given(st.tuples(places, places, st.floats(1, 2000), st.floats(1, 2000)))
+def test_a_camera_region_holds_the_rectangle_as_far_as_there_are_pixels(box: tuple[float, ...]) -> None:
+    left, top, right, bottom = box[0], box[1], box[0] + box[2], box[1] + box[3]
+    x, y, width, height = camera_region((left, top, right, bottom), (1000.0, 1500.0), 100.0)
+    assert min(x, y) >= 0
+    assert min(width, height) >= 1
+    for start, end, first, count, side in ((left, right, x, width, 15), (top, bottom, y, height, 10)):
+        if start < 100 * side and end > 0:
+            assert first + count <= side
+            assert 100 * first <= max(start, 0)
+            assert 100 * (first + count) >= min(end, 100 * side)
 
 
 def test_two_halves_hold_what_the_whole_holds() -> None:

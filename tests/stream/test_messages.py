@@ -41,7 +41,7 @@ from stormlive.wire.messages import (
     Start,
     Welcome,
 )
-from stormlive.wire.text import MAX_TEXT, one_line
+from stormlive.wire.text import MAX_TEXT, check_path, one_line
 from stormlive.wire.viewing import MAX_CANVASES, Judgement, Status, Steer, Steered, View, Viewed
 from stormlive_sim.errors import InputError
 
@@ -522,7 +522,7 @@ def test_the_longest_final_fits_one_header() -> None:
             missing=missing,
             exit_status=long,
             sentence=one_line("µ" * 5000, 1000),
-            folder=one_line("µ" * 5000, 1000),
+            folder=check_path("µ" * 500),
             error=long,
         )
     )

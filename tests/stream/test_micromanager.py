@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from scenarios import Scenarios
+from stormlive.acquire.process import LOG_NAME
 from stormlive.cli.app import run as run_command
 from stormlive.output.manifest import read_record
 from stormlive.output.ome_tiff import read_image
@@ -75,6 +76,10 @@ def test_settings_that_cannot_be_are_refused_in_one_line(tmp_path: Path, scenari
         assert word in answer[name]["message"], name
         assert "\n" not in answer[name]["message"], name
     assert answer["afterwards"] == 5
+    failure, unhooked, left = answer["beside"]
+    assert "region 50,0,64,64 has less than 16x16 pixels in frames of 64x48" in failure
+    assert unhooked
+    assert left == [LOG_NAME], "nothing was acquired"
 
 
 def test_an_error_of_the_simulated_camera_ends_the_acquisition_and_is_told(tmp_path: Path, scenario: Play) -> None:

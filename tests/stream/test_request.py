@@ -40,6 +40,22 @@ def test_raw_data_goes_to_the_runs_folder_or_nowhere(request_for: RunRequest) ->
     assert prepare(replace(request_for, save_raw=False), device="cpu").acquisition.out is None
 
 
+def test_a_region_beside_the_frames_is_refused_before_anything_starts(request_for: RunRequest, tmp_path: Path) -> None:
+    beside = replace(request_for, region=(30, 0, 64, 64))
+    microscope = replace(beside, source=Microscope(config=tmp_path / "scope.cfg"))
+    cut = {"roi": (8, 8, 24, 20)}
+    for asked, frames in (
+        (beside, "32x32"),
+        (replace(beside, source=Simulated(shape=(32, 32))), "32x32"),
+        (replace(beside, **cut), "24x20"),
+        (replace(microscope, **cut), "24x20"),
+    ):
+        with pytest.raises(InputError, match=f"less than 16x16 pixels in frames of {frames}"):
+            prepare(asked, device="cpu")
+    assert prepare(replace(beside, roi=None, region=(16, 16, 64, 64)), device="cpu").region == (16, 16, 64, 64)
+    assert prepare(microscope, device="cpu").region == beside.region, "its frames are not known yet"
+
+
 def test_a_microscope_is_left_to_its_configuration(request_for: RunRequest, tmp_path: Path) -> None:
     source = Microscope(config=tmp_path / "scope.cfg", mm_dir=tmp_path)
     asked = prepare(replace(request_for, source=source, roi=(1, 2, 3, 4)), device="cpu").acquisition

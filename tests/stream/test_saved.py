@@ -2,8 +2,6 @@
 
 import inspect
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +11,7 @@ import pytest
 from ndstorage import NDTiffDataset
 
 import fake_engine as fake
-from served import Closed
+from served import Closed, end_script, start_script
 from stormlive.acquire.hook import StreamHook
 from stormlive.acquire.outbox import Outbox
 from stormlive.acquire.report import HookReport
@@ -44,20 +42,28 @@ def dataset_in(folder: Path) -> Iterator[NDTiffDataset]:
         dataset.close()
 
 
-def test_a_thousand_frames_of_the_real_engine(tmp_path: Path, server: Server, closed: Closed) -> None:
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(tmp_path), server.address, "1000"],
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout.splitlines()[-1])
-    assert answer["error"] == "None"
-    assert answer["offered"] == answer["in the picture"] == 1000, answer["sentence"]
-    ((_, canvas),) = closed.runs
-    np.testing.assert_array_equal(canvas.canvas, fake.direct_canvas(np.array([frame(i) for i in range(1000)])))
+def test_frames_of_the_real_engine(tmp_path: Path, server: Server, engine: fake.FakeEngine, closed: Closed) -> None:
+    process = start_script(SCRIPT, tmp_path, server.address, 1000)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        saved = json.loads(next(line for line in process.stdout if line.startswith("{")))
+        engine.gate.clear()
+        print("go on", file=process.stdin, flush=True)
+        assert next(line for line in process.stdout if line.startswith("acquired")) == "acquired\n"
+        engine.gate.set()
+        backfilled = json.loads(next(line for line in process.stdout if line.startswith("{")))
+        assert process.wait(60) == 0
+    finally:
+        end_script(process)
+    assert saved["error"] == backfilled["error"] == "None"
+    assert saved["offered"] == saved["in the picture"] == 1000, saved["sentence"]
+    assert backfilled["offered"] == backfilled["in the picture"] == 400, backfilled["sentence"]
+    assert backfilled["replayed"] > 200  # outbox and spool hold 136
+    assert backfilled["dataset"] == str(tmp_path / "two  spaces" / "cell1_1")
+    for (_, canvas), first, last in zip(closed.runs, (0, 1000), (1000, 1400), strict=True):
+        expected = fake.direct_canvas(np.array([frame(i) for i in range(first, last)]))
+        np.testing.assert_array_equal(canvas.canvas, expected)
 
 
 def test_frames_are_read_while_the_dataset_is_written(tmp_path: Path, server: Server, closed: Closed) -> None:
@@ -125,6 +131,20 @@ def test_a_dataset_in_memory_and_one_that_breaks(server: Server) -> None:
         image_saved(hook)({"time": i}, Broken())  # does not raise
     assert isinstance(hook.error, OSError)
     assert_all_missing(hook.close(timeout_s=1), 3, "the hook failed: OSError")
+
+
+def test_a_path_that_is_too_long_costs_the_picture_and_not_the_account(server: Server) -> None:
+    class Long:
+        path = "/" + "x" * 1000
+
+        def read_image(self, **axes: int) -> np.ndarray:
+            return frame(0)
+
+    hook = StreamHook(server.address, calibration=fake.CALIBRATION, outbox_mb=1)
+    for i in range(3):
+        image_saved(hook)({"time": i}, Long())
+    assert "a path may have 1000 bytes" in str(hook.error)
+    assert_all_missing(hook.close(), 3, "the server does not see the dataset or may not read it")
 
 
 def assert_all_missing(report: HookReport, n: int, reason: str) -> None:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -70,20 +71,27 @@ def settings(out: Path) -> Session:
     return Session(acquisition=camera, calibration=CALIBRATION, model="m", device="cpu")
 
 
-@pytest.mark.parametrize("with_window", [True, False])
+@pytest.mark.parametrize(("with_window", "shared"), [(True, False), (True, True), (False, False)])
 def test_what_comes_after_the_files_does_not_wait_for_the_window(
-    tmp_path: Path, acquisition: type[Acquisition], monkeypatch: pytest.MonkeyPatch, with_window: bool
+    tmp_path: Path, acquisition: type[Acquisition], monkeypatch: pytest.MonkeyPatch, with_window: bool, shared: bool
 ) -> None:
     written = threading.Event()
     opened = []
 
-    def run_window(*_: object, **__: object) -> None:
+    def run_window(*_: object, origin: tuple[int, int] | None, **__: object) -> None:
+        assert origin == (None if shared else (7, 3)), "of a server that others use, nobody knows whose picture it is"
         assert written.wait(10)  # its user closes it when the picture is there
         opened.append(True)
 
     monkeypatch.setattr(window, "run_window", run_window)
     run = tmp_path / "run"
-    outcome = run_session(settings(run), run, window=with_window, when_written=lambda _: written.set())
+    asked = settings(run)
+    asked = replace(
+        asked,
+        server="tcp://elsewhere:1" if shared else None,
+        acquisition=replace(asked.acquisition, roi=(7, 3, 32, 32)),
+    )
+    outcome = run_session(asked, run, window=with_window, when_written=lambda _: written.set())
     assert written.is_set()
     assert bool(opened) is with_window
     assert outcome.hook is acquisition.report.hook

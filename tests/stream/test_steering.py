@@ -116,7 +116,11 @@ def test_a_region_that_is_none_of_the_frames_is_refused_before_the_first_frame(s
     hook(movie(1, shape=SHAPE)[0])
     soon(lambda: hook.failed is not None)
     assert "the region 60,0,20,20 has less than 16x16 pixels in frames of 50x40" in hook.failed
-    hook.close()
+    soon(hook._account.done.is_set)
+    hook(movie(1, shape=SHAPE)[0])
+    report = hook.close()
+    assert list(report.missing) == [hook.failed], "one reason, whole"
+    assert report.missing[hook.failed].count() == 2
 
 
 def test_the_region_and_how_the_canvas_grew_outlive_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,6 +79,22 @@ def test_a_file_that_shrinks_ends_the_run_with_what_came_before(
     np.testing.assert_array_equal(canvas.canvas, fake.direct_canvas(np.array([frame(i) for i in range(20)])))
 
 
+def test_frames_that_end_in_zeros_are_in_the_picture_and_empty_ones_are_told(
+    tmp_path: Path, server: Server, closed: Closed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "movie.ome.tif"
+    stack = tifffile.memmap(path, shape=(20, *SHAPE), dtype=np.uint16, ome=True, metadata={"axes": "TYX"})
+    for i in range(15):
+        stack[i, :-1] = frame(i)[:-1]
+    stack.flush()
+    assert watch(path, server, "--idle", "0.3") == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "15 of 15 frames" in said
+    assert "not in the picture: 5;" in said
+    ((_, canvas),) = closed.runs
+    np.testing.assert_array_equal(canvas.canvas, fake.direct_canvas(stack[:15]))
+
+
 def test_what_is_asked_wrongly_is_told_in_one_line(
     tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:

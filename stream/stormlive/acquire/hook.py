@@ -160,12 +160,12 @@ class StreamHook:
         """
         try:
             if self._account.ending is None:
-                refusal: InputError | None = None
+                refusal: Exception | None = None
                 if dataset is not None and self._dataset is None and self._outbox.form is None:
                     try:
                         self._dataset = _absolute(dataset)
-                    except InputError as error:
-                        refusal = error
+                    except Exception as error:
+                        refusal = error  # the frame is counted all the same
                 surprise = self._outbox.refer(axes, read) or refusal
                 if surprise is not None and self.error is None:
                     self.error = surprise
@@ -176,7 +176,7 @@ class StreamHook:
 
     @property
     def dataset(self) -> str | None:
-        """Path of the raw data, where the server reads what does not get through live; to be set before the first frame.
+        """Path of the raw data, where the server reads what does not get through live; set it before the first frame.
 
         Pycro-Manager chooses the folder when an acquisition is made: ``hook.dataset = acquisition.get_dataset().path``.
 

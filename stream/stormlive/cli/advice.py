@@ -106,8 +106,8 @@ def _backlog(asked: Asked, rate: float, outbox_bytes: int, spool_bytes: int, fre
     full_s = room / ((asked.fps - rate) * asked.frame_bytes)
     text = (
         f"The hook's {size(outbox_bytes)} of memory and {size(spool_bytes)} of disk are full after {span(full_s)}. "
-        "Where the acquisition saves NDTiff and tells the hook the folder (dataset=…), the server reads the rest from "
-        "there, and nothing is needed. Where nothing is saved, "
+        "Where the acquisition saves NDTiff and tells the hook the folder (hook.dataset = …), the server reads the "
+        "rest from there, and nothing is needed. Where nothing is saved, "
     )
     if n_bytes - outbox_bytes < free_disk_bytes:
         text += f"give the hook spool_mb={-(-(n_bytes - outbox_bytes) // 2**20)}."

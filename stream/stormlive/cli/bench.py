@@ -143,7 +143,10 @@ def _advice(engine: "Engine", rows: "list[EngineTimes]") -> list[str]:
         if find_spec("openvino") is None:
             said.append("OpenVINO is two to three times faster on most CPUs: pip install 'stormlive[openvino]'.")
         if engine.model_name == "livenet":
-            said.append("--model small computes less than half of livenet; `stormlive models` says what it costs.")
+            said.append(
+                "--model small computes less than half of livenet; `stormlive models` says what it costs and which "
+                "cameras it takes."
+            )
         said.append("A GPU is what larger fields take; the acquisition's program needs a core of its own.")
     return said
 

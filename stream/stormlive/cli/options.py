@@ -192,13 +192,30 @@ def check_can_fill(folder: Path) -> None:
     check_can_write(there / "run.json")
 
 
+def _not_given(context: typer.Context) -> list[str]:
+    """Return the calibration's parameters that have their defaults, which are the simulated camera's."""
+    sources = {name: context.get_parameter_source(name) for name in _CALIBRATION}
+    return [name for name, source in sources.items() if source and source.name == "DEFAULT"]
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def supposed_calibration(context: typer.Context) -> str | None:
+    """Return which calibration options have the simulated camera's values, for the user to see; None when none has."""
+    supposed = [f"{_option(name)} {context.params[name]:g}" for name in _not_given(context)]
+    if not supposed:
+        return None
+    return f"supposed, as of the simulated camera: {', '.join(supposed)}; another camera's picture would be wrong"
+
+
 def require_calibration(context: typer.Context) -> None:
     """Raise an InputError that names the calibration options which were not given.
 
     A simulated camera has the defaults; for a real one a default would be a guess, and the picture wrong.
     """
-    sources = {name: context.get_parameter_source(name) for name in _CALIBRATION}
-    lacking = [f"--{name.replace('_', '-')}" for name, source in sources.items() if source and source.name == "DEFAULT"]
+    lacking = [_option(name) for name in _not_given(context)]
     if lacking:
         raise InputError(
             f"what a real camera recorded needs its calibration: give {', '.join(lacking)} too; the camera's "

@@ -27,8 +27,8 @@ def prepare(
     Raises
     ------
     InputError
-        When the movie is none that a camera could play, has fewer frames, this machine is too slow to simulate, or the region
-        to compute lies beside the frames.
+        When the movie is none that a camera could play, has fewer frames, this machine is too slow to simulate, or
+        the region to compute lies beside the frames.
     """
     camera, frames, exposure_ms = None, request.n_frames, request.calibration.exposure_ms
     source = request.source

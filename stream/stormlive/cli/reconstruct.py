@@ -21,6 +21,7 @@ _MANY = "Many movies, or very long ones"
 
 
 def reconstruct(
+    context: typer.Context,
     movies: Annotated[
         list[Path],
         typer.Argument(
@@ -106,6 +107,9 @@ def reconstruct(
         options.check_picture_name(picture.output, movies)
         if picture.table is not None and not picture.marker.exists():
             check_new_table(picture.table)
+    supposed = options.supposed_calibration(context)
+    if supposed is not None:
+        note(supposed)
     if each:
         output.mkdir(exist_ok=True)
     if workers is None and scheduler is None:

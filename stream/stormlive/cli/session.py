@@ -38,7 +38,10 @@ def run_session(
 
         if window:
             view = RemoteView(run.client.address, keys=load_client_keys(session.keys), token=run.token)
-            report = _show_window(run.acquisition, to_its_end, view, run.client.address)
+            # A server that others use too may show another camera's run.
+            roi = session.acquisition.roi or (0, 0, 0, 0)
+            origin = roi[:2] if session.server is None else None
+            report = _show_window(run.acquisition, to_its_end, view, run.client.address, origin)
         else:
             report = to_its_end()
     outcome = judged(report, session.calibration)
@@ -63,7 +66,11 @@ def _follow(acquisition: AcquisitionProcess, client: LiveClient, until: str | No
 
 
 def _show_window(
-    acquisition: AcquisitionProcess, to_its_end: Callable[[], AcquisitionReport], view: RemoteView, address: str
+    acquisition: AcquisitionProcess,
+    to_its_end: Callable[[], AcquisitionReport],
+    view: RemoteView,
+    address: str,
+    origin: tuple[int, int] | None,
 ) -> AcquisitionReport:
     """Follow the acquisition in a thread, since the window needs the main one; it stays open at the end."""
     from stormlive.viewer.window import run_window
@@ -79,7 +86,7 @@ def _show_window(
     with ThreadPoolExecutor(1, "acquisition") as pool:
         following = pool.submit(follow_and_tell)
         try:
-            run_window(view, f"stormlive – {address}", whole=view.whole, steer=view.steer)
+            run_window(view, f"stormlive – {address}", whole=view.whole, steer=view.steer, origin=origin)
         except KeyboardInterrupt:
             acquisition.stop()
         finally:

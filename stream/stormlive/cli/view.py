@@ -38,8 +38,13 @@ def view(
         return
     client_keys = load_client_keys(keys)
     # What is wrong with the address is said before a window opens.
-    with LiveClient(what, keys=client_keys) as client:
-        address = client.address
+    try:
+        with LiveClient(what, keys=client_keys) as client:
+            address = client.address
+    except InputError as error:
+        if ":" in what:
+            raise
+        raise InputError(f"there is no folder {what} here; if it is a computer: {error}") from None
     _require_screen(has_display())
     remote = RemoteView(address, keys=client_keys)
     note(f"watching {address}; close the window or press Ctrl-C to leave, the run goes on")

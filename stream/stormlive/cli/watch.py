@@ -109,6 +109,11 @@ def watch(
         reason = (report and report.failed) or "the server was lost, and with it the live picture"
         raise InputError(f"{reason}; the recording is untouched: stormlive reconstruct {path} -o picture.ome.tif")
     note(f"{_ENDS[followed.ended or 'stopped']}: {report.sentence}")
+    if followed.left_out:
+        note(
+            f"frames at the end of {path} that are not in the picture: {followed.left_out}; they are nothing but "
+            "zeros, or were not written to their end"
+        )
     note(f"picture and record: {report.folder}{told_tables(localizations)}")
 
 

@@ -1,6 +1,7 @@
 """The account of a run's frames: each is in the picture once, or missing for one reason."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 

@@ -46,6 +46,11 @@ class AcquisitionDock(QWidget):
         Knows what was filled in last.
     box : callable
         Returns the rectangle that is drawn in the picture, in its camera pixels; InputError where there is none.
+
+    Attributes
+    ----------
+    origin : (int, int)
+        Where (x, y) on the sensor the pictures of the run that was started last begin.
     """
 
     begun = Signal()
@@ -59,7 +64,7 @@ class AcquisitionDock(QWidget):
         super().__init__()
         self._runs, self._memory, self._box = runs, memory, box
         self._state = runs.state
-        self._origin = (0, 0)
+        self.origin = (0, 0)
         self.form = AcquisitionForm(runs.models)
         self.form.fill(memory.texts())
         self.form.box.clicked.connect(self._take_box)
@@ -118,7 +123,7 @@ class AcquisitionDock(QWidget):
         except InputError as error:
             self._complain(str(error))
             return
-        self._origin = (0, 0) if request.roi is None else request.roi[:2]
+        self.origin = (0, 0) if request.roi is None else request.roi[:2]
         self._memory.keep_texts(self.form.texts())
         self.begun.emit()
         self._look()
@@ -163,7 +168,7 @@ class AcquisitionDock(QWidget):
         except InputError as error:
             self._complain(str(error))
             return
-        self.form.region.text = f"{x + self._origin[0]}, {y + self._origin[1]}, {width}, {height}"
+        self.form.region.text = f"{x + self.origin[0]}, {y + self.origin[1]}, {width}, {height}"
 
     def _open_folder(self) -> None:
         if self._state.folder is not None:

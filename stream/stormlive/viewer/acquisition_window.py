@@ -58,6 +58,7 @@ class AcquisitionWindow(MainWindow):
         self.actions_by_text["Pause the picture"].setChecked(False)
         self.mouse.forget()
         self.scene.clear()
+        self.measure.origin = self.acquisition.origin
         self.judgement.forget()
         self.trouble.clear()
 
@@ -81,9 +82,7 @@ class AcquisitionWindow(MainWindow):
         shown, box = self.scene.shown, self.mouse.region
         if shown is None or box is None:
             raise InputError("ROI: there is no box yet; choose Region (G) and drag one over a picture")
-        height_nm, width_nm = shown.field_nm
-        left, top, right, bottom = box
-        return camera_region((left, top, min(right, width_nm), min(bottom, height_nm)), shown.widefield.pixel_size_nm)
+        return camera_region(box, shown.field_nm, shown.widefield.pixel_size_nm)
 
     def leave(self) -> None:
         """Close without a question."""

@@ -38,6 +38,7 @@ class LiveWindow:
         whole: FetchWhole | None = None,
         runs: Runs | None = None,
         steer: Steer | None = None,
+        origin: tuple[int, int] | None = None,
     ) -> None:
         application = QApplication.instance() or QApplication([])
         assert isinstance(application, QApplication)
@@ -51,6 +52,7 @@ class LiveWindow:
         else:
             self.window = AcquisitionWindow(title, save_whole, runs)
             self.window.acquisition.begun.connect(self._forget)
+        self.window.measure.origin = origin
         self.window.steering.request = None if steer is None else self._have_computed
         self._steer = steer
         self._steering: Future[str] | None = None

@@ -48,10 +48,13 @@ class Profile:
     values: NDArray[np.float64]
 
 
-def camera_region(rectangle: tuple[float, float, float, float], camera_nm: float) -> tuple[int, int, int, int]:
-    """Return (x, y, width, height) of the camera's pixels under a rectangle (x, y, x, y) in nm."""
+def camera_region(
+    rectangle: tuple[float, float, float, float], field_nm: tuple[float, float], camera_nm: float
+) -> tuple[int, int, int, int]:
+    """Return (x, y, width, height) of the camera's pixels under a rectangle (x, y, x, y) in nm, within the field."""
     x, y = (math.floor(max(0.0, edge) / camera_nm) for edge in rectangle[:2])
-    width, height = (math.ceil(edge / camera_nm) - first for edge, first in zip(rectangle[2:], (x, y), strict=True))
+    ends = (min(edge, side) for edge, side in zip(rectangle[2:], reversed(field_nm), strict=True))
+    width, height = (math.ceil(end / camera_nm) - first for end, first in zip(ends, (x, y), strict=True))
     return x, y, max(1, width), max(1, height)
 
 

@@ -16,12 +16,19 @@ _PROFILE_HINT = "Choose <b>Profile</b> (P) and drag a line across a structure."
 
 
 class MeasureDock(QWidget):
-    """Statistics of a rectangle, profile along a line."""
+    """Statistics of a rectangle, profile along a line.
+
+    Attributes
+    ----------
+    origin : (int, int) or None
+        Where (x, y) on the camera's sensor the pictures begin; None where nobody knows.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._marks: tuple[Marks | None, Marks | None] = (None, None)
         self._view: LiveView | None = None
+        self.origin: tuple[int, int] | None = None
         self.region = _label(_REGION_HINT)
         self.profile = _label(_PROFILE_HINT)
         self.plot = Plot("", "nm", height=170)
@@ -59,7 +66,7 @@ class MeasureDock(QWidget):
     def _measure(self) -> None:
         region, profile = self._marks
         view = self._view
-        self.region.setText(_REGION_HINT if region is None or view is None else _told_region(view, region))
+        self.region.setText(_REGION_HINT if region is None or view is None else _told_region(view, region, self.origin))
         if profile is None or view is None:
             self.profile.setText(_PROFILE_HINT)
             self.plot.show_curves()
@@ -79,11 +86,11 @@ class MeasureDock(QWidget):
         )
 
 
-def _told_region(view: LiveView, rectangle: Marks) -> str:
+def _told_region(view: LiveView, rectangle: Marks, origin: tuple[int, int] | None) -> str:
     found, wide = region_of(view.superres, rectangle), region_of(view.widefield, rectangle)
     if found is None:
         return "It holds no pixel of the picture."
-    part = camera_region(rectangle, view.widefield.pixel_size_nm)
+    x, y, width, height = camera_region(rectangle, view.field_nm, view.widefield.pixel_size_nm)
     lines = [
         f"<b>{found.width_nm / 1e3:.3g} × {found.height_nm / 1e3:.3g} µm</b> ({found.area_um2:.3g} µm²)",
         f"sum <b>{short(found.total)}</b> expected emitters",
@@ -93,7 +100,14 @@ def _told_region(view: LiveView, rectangle: Marks) -> str:
     if wide is not None:
         n = wide.width_nm * wide.height_nm / wide.pixel_size_nm**2
         lines.append(f"widefield: mean {short(wide.total / n)} photons/px")
-    lines.append(f"as the camera's region: <code>--roi {','.join(map(str, part))}</code>")
+    if origin is None:
+        lines.append(
+            f"<b>{width} × {height}</b> camera pixels at <b>{x}, {y}</b> of this picture: for <code>--roi</code>, add "
+            "where it begins on the sensor (the first two numbers of the ROI in use)"
+        )
+    else:
+        roi = x + origin[0], y + origin[1], width, height
+        lines.append(f"as the camera's region: <code>--roi {','.join(map(str, roi))}</code>")
     if view.report is not None:
         lines.append("<b>Ctrl+G</b> computes only this from now on, <b>Ctrl+Shift+G</b> everything")
     return "<br>".join(lines)

@@ -34,10 +34,7 @@ class SteeringKeys:
         if box is None:
             self._failed("draw the region first: choose Region (G) and drag a box over a picture")
         elif shown is not None:
-            height_nm, width_nm = shown.field_nm
-            left, top, right, bottom = box
-            inside = (left, top, min(right, width_nm), min(bottom, height_nm))
-            self._ask(camera_region(inside, shown.widefield.pixel_size_nm))
+            self._ask(camera_region(box, shown.field_nm, shown.widefield.pixel_size_nm))
 
     def everything(self) -> None:
         """Have the whole frames computed again."""

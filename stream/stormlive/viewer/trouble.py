@@ -17,9 +17,11 @@ def trouble(status: Status) -> str | None:
         return "no sign of the acquisition: its program hangs or has ended; the run is closed if it stays away"
     slower = slowness(status)
     if slower is not None:
+        share = max(1.0, 100 / slower)
+        # No other model: which of them take this camera, the viewer does not know.
         return (
-            f"the engine is {slower:.1f}× slower than the camera: a ROI of {max(1.0, 100 / slower):.0f} % of the pixels would keep "
-            "up; what waits is added when the camera stops"
+            f"the engine is {slower:.1f}× slower than the camera: a ROI of {share:.0f} % of the pixels would keep up; "
+            "what waits is added when the camera stops"
         )
     if status.dropped and status.state != "backfill":
         frames = "1 frame is" if status.dropped == 1 else f"{status.dropped} frames are"

@@ -19,15 +19,17 @@ def run_window(
     whole: FetchWhole | None = None,
     steer: Steer | None = None,
     runs: Runs | None = None,
+    origin: tuple[int, int] | None = None,
 ) -> None:
     """Open the window and return when it is closed, by its user, by Ctrl+C or by setting `stop`.
 
     Must be called from the main thread, as Qt demands. Raises what `fetch` raised, once the window is closed,
     and KeyboardInterrupt after Ctrl+C. Closing the window ends the window and nothing else. With `whole` the
     user can save the whole canvas, with `steer` choose what is computed, with `runs` start and stop what is shown.
+    `origin` is where (x, y) on the camera's sensor the pictures begin, where that is known.
     """
     require_qt()
     # Only now: where a library is missing, the import of vispy fails already.
     from stormlive.viewer.live_window import LiveWindow
 
-    LiveWindow(fetch, title, interval_ms, whole, runs, steer).run(stop)
+    LiveWindow(fetch, title, interval_ms, whole, runs, steer, origin).run(stop)
