@@ -111,11 +111,29 @@ def test_port_in_use(capsys: pytest.CaptureFixture[str]) -> None:
         (["simulate", "-o", "m.tif", "--truth", "t.csv", "--size", "4x4"], "8 to 4096"),
         (["demo", "--seconds", "0"], "seconds"),
         (["reconstruct", "m.tif", "-o", "x.ome.tif", "--photons-per-adu", "0"], "--photons-per-adu"),
+        (["view", "nofolder"], "there is no folder nofolder"),
         (["frobnicate"], "frobnicate"),
     ],
 )
 def test_other_bad_input(capsys: pytest.CaptureFixture[str], arguments: list[str], word: str) -> None:
     assert word in complaint(capsys, *arguments)
+
+
+def test_a_run_s_folder_is_answered_with_that_of_its_dataset(capsys: pytest.CaptureFixture[str]) -> None:
+    raw = Path("run") / "raw_1"
+    raw.mkdir(parents=True)
+    (raw / "NDTiff.index").touch()
+    assert f"give {raw}" in complaint(capsys, "reconstruct", "run", "-o", "x.ome.tif")
+
+
+def test_a_calibration_that_was_not_given_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    write_movie("m.tif", np.full((2, 16, 16), 120, np.uint16))
+    given = ["--pixel-size-nm", "100", "--baseline-adu", "90", "--photons-per-adu", "0.5", "--exposure-ms", "30"]
+    for told, options in (("--baseline-adu 100, --photons-per-adu", given[:2]), ("", given)):
+        assert run(["reconstruct", "m.tif", "-o", f"{len(options)}.ome.tif", "--device", "cpu:torch", *options]) == 0
+        said = capsys.readouterr()
+        assert ("supposed" in said.out + said.err) == bool(told)
+        assert told in said.out + said.err
 
 
 def test_what_a_recording_needs_has_no_default_in_its_help(capsys: pytest.CaptureFixture[str]) -> None:
