@@ -255,7 +255,8 @@ def test_a_scheduler_that_is_not_there_is_one_line(
     monkeypatch.setattr(cluster, "_CONNECT_S", 0.3)
     picture(3)
     assert reconstruct(model, "m.tif", "-o", "x.ome.tif", "--scheduler", "tcp://127.0.0.1:1") == 1
-    (line,) = capsys.readouterr().err.splitlines()
+    told, line = capsys.readouterr().err.splitlines()
+    assert told.startswith("supposed")  # no calibration was given
     assert line.startswith("error: no Dask scheduler answers at tcp://127.0.0.1:1")
     assert reconstruct(model, "m.tif", "-o", "x.ome.tif", "--scheduler", "here", "--workers", "2") == 1
     assert "one of them" in capsys.readouterr().err
