@@ -4,7 +4,7 @@ FOLDER holds ``movie.tif`` with N frames, which every camera but Micro-Manager's
 its users drive it, and says where the raw frames lie from which the picture can be made again.
 """
 
-import importlib.util
+import importlib
 import json
 import subprocess
 import sys
@@ -203,14 +203,12 @@ def java(folder: Path, address: str, n: int) -> Answer:
     """Way (f): The Java backend's own Python side, fed with what its bridge delivers, as the test of it does."""
     import pytest
 
-    spec = importlib.util.spec_from_file_location("test_java_hook", TESTS / "test_java_hook.py")
-    assert spec is not None and spec.loader is not None  # noqa: PT018
-    test = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(test)
     with Recording.open(folder / MOVIE) as movie:
         frames = np.array([movie.frame(i) for i in range(n)])
     hook = StreamHook(address, calibration=CALIBRATION, name="java")
     with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(TESTS))
+        test = importlib.import_module("test_java_hook")
         assert test.drive(hook, test.JavaSide(frames, "GRAY16"), patch) == []
     return told(hook.close(), folder / MOVIE)
 
