@@ -17,6 +17,7 @@ from stormlive_sim.ndtiff_table import INDEX_NAME, Entry, check_entry, parse_ind
 
 # Reading the index of a dataset that is being written.
 _MOST_INDEX_BYTES = 16 * 2**20
+_FIRST_STACK = "NDTiffStack.tif"
 
 
 class DataRoots:
@@ -127,9 +128,10 @@ def _place(axes: Mapping[str, int | str]) -> frozenset[tuple[str, int | str]]:
 
 
 def _is_dataset(folder: Path) -> bool:
-    """Return whether a folder is an NDTiff dataset: by its index, or empty, as one is before its first frame.
+    """Return whether a folder is an NDTiff dataset: by its files, or empty, as one is before its first frame.
 
     Of any other the sender would let frames go that nobody has saved there.
     """
-    # In this order: the index is the first file, and may come between the two looks.
-    return next(folder.iterdir(), None) is None or (folder / INDEX_NAME).is_file()
+    names = [path.name for path in folder.iterdir()]
+    # Its writers begin with the first stack: the index may come a moment later.
+    return not names or INDEX_NAME in names or any(name.endswith(_FIRST_STACK) for name in names)
