@@ -66,16 +66,14 @@ def test_a_server_that_answers_is_waited_for_longer_and_then_told(
 ) -> None:
     monkeypatch.setattr("stormlive.acquire.stream.PATIENCE_S", 0.5)
     engine.gate.clear()
+    hook = StreamHook(server.address, calibration=fake.CALIBRATION, mode="block", outbox_mb=2 * movie(1).nbytes / 2**20)
     try:
-        hook = StreamHook(
-            server.address, calibration=fake.CALIBRATION, mode="block", outbox_mb=2 * movie(1).nbytes / 2**20
-        )
-        live = FrameStream(hook, patience_s=0.01)
+        hook.check()
         with pytest.raises(ConnectionError, match=r"no frame was taken for 0.5 s: the server answers"):
-            send_all(live, movie(50))
+            send_all(FrameStream(hook, patience_s=0.01), movie(50))
     finally:
         engine.gate.set()
-    live.close()
+        hook.close()
 
 
 def test_no_server_and_a_server_that_refuses(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -224,7 +224,7 @@ def measures_and_saves(live: LiveWindow, followed: Run, folder: Path) -> User:
     assert (part == CANVAS[top : top + len(part), left : left + part.shape[1]]).all()
     assert abs(part.shape[1] * 12.5 - visible.width_nm) < 25
     window.actions_by_text["Save whole canvas…"].trigger()
-    yield lambda: (folder / "whole.ome.tif").exists()
+    yield lambda: window.trouble.text() == f"saved {folder / 'whole.ome.tif'}"
     assert (read_image(folder / "whole.ome.tif")[0] == CANVAS).all()
     button(live, "Save view").click()
     yield lambda: "not saved" in window.trouble.text()
