@@ -17,12 +17,12 @@ def draw(courses: Mapping[str, Sequence[Point]], path: Path, aim_ms: float) -> N
         minutes = [seconds / 60 for seconds, *_ in points]
         waiting.plot(minutes, [frames for _, frames, *_ in points], color="tab:gray", linewidth=1)
         waiting.set_title(title, fontsize=9)
-        waiting.set_ylim(bottom=0)
         for index, name, colour in ((2, "median", "tab:blue"), (3, "99 %", "tab:orange")):
             latency.plot(minutes, [point[index] for point in points], color=colour, linewidth=1.5, label=name)
         latency.axhline(aim_ms, color="black", linewidth=0.8, linestyle=":")
-        latency.set_ylim(bottom=0)
         latency.set_xlabel("minutes")
+    for row in panels:  # only when all is drawn: a limit that is set ends the automatic ones
+        row[0].set_ylim(bottom=0)
     panels[0, 0].set_ylabel("frames that wait")
     panels[1, 0].set_ylabel("latency, ms")
     panels[1, 0].legend(fontsize=8, frameon=False, title="of 1024 frames", title_fontsize=8)

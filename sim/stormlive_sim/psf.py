@@ -68,4 +68,4 @@ def render_gaussians(
     share_y = share_y * ((rows >= 0) & (rows < height)) * weight[:, None]
     index = (frame[:, None] * height + rows.clamp(0, height - 1))[:, :, None] * width
     index = index + columns.clamp(0, width - 1)[:, None, :]
-    frames.view(-1).index_add_(0, index.reshape(-1), (share_y[:, :, None] * share_x[:, None, :]).reshape(-1))
+    frames.view(-1).scatter_add_(0, index.reshape(-1), (share_y[:, :, None] * share_x[:, None, :]).reshape(-1))
