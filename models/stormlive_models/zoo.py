@@ -14,7 +14,7 @@ import msgspec
 import torch
 
 from stormlive_models.cel0 import Cel0
-from stormlive_models.checkpoint import ModelCard, file_sha256, load_model, read_card
+from stormlive_models.checkpoint import ModelCard, file_sha256, load_model
 from stormlive_models.networks.deepstorm import DeepStorm
 from stormlive_models.networks.livenet import LiveNet
 from stormlive_sim.errors import InputError, nearest_key_hint
@@ -132,11 +132,10 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(_WEIGHTS.glob("*.safetensors"), key=lambda path: path.stem)}
 
 
-def live_models() -> list[str]:
-    """Return the names of the shipped models that a live stream can use, of each family one."""
-    names = [name for name, path in shipped().items() if not read_card(path).context]
-    members = {member for name in names for member in family(name)[1:]}
-    return [name for name in names if name not in members]
+def families() -> list[str]:
+    """Return the names of the shipped models, of each family one."""
+    members = {member for name in shipped() for member in family(name)[1:]}
+    return [name for name in shipped() if name not in members]
 
 
 def find_model(name_or_file: str) -> Path:

@@ -97,8 +97,7 @@ class Slabs:
         piece.cut(self._window).add_to(self.halves[half], self._back(self._newest_nm))
         if not self._close_slab():
             return False
-        while len(self.slabs) > self._most or (len(self.slabs) > 2 and self._nbytes() > self._most_bytes):
-            self._merge()
+        self._merge_while_too_many()
         for number in range(2):
             # All slabs may have been found to be elsewhere than was believed.
             self.halves[number][:] = 0
@@ -127,6 +126,15 @@ class Slabs:
         self.slabs.append(Slab(halves=self._waiting, spectrum=spectrum, n_frames=self._waiting_frames, shift_nm=shift))
         self._waiting, self._waiting_frames = (Sparse.empty(self._shape), Sparse.empty(self._shape)), 0
         return True
+
+    def keep_within(self, most_bytes: int) -> None:
+        """Take no more memory than that from now on, of what there is too."""
+        self._most_bytes = most_bytes
+        self._merge_while_too_many()
+
+    def _merge_while_too_many(self) -> None:
+        while len(self.slabs) > self._most or (len(self.slabs) > 2 and self._nbytes() > self._most_bytes):
+            self._merge()
 
     def _merge(self) -> None:
         pairs = zip(self.slabs, self.slabs[1:], strict=False)

@@ -20,7 +20,7 @@ from stormlive_sim.emitters import Emitters
 from stormlive_sim.psf import render_gaussians
 
 _OUTPUTS = 7
-# Widths, in sub-pixels, up to which spots are drawn in windows of one size: nine sub-pixels hold 99.9 % of the sharpest.
+# Widths, in sub-pixels, up to which spots are drawn in windows of one size: nine hold 99.9 % of the sharpest.
 _NARROW = (0.35, 0.8)
 # Expected emitters. In dense frames a quarter of the places have less: together 0.1 % of the picture.
 _LEAST_WEIGHT = 1e-3
