@@ -78,6 +78,19 @@ def isolated(photons: float, camera: str, n: int, generator: torch.Generator) ->
     return _exposed(truth, n, SIGMA_PX, BACKGROUND, camera, generator)
 
 
+def enclosed(density: float, photons: float, n: int, generator: torch.Generator) -> Frames:
+    """Return frames with uniform random emitters, of which none is outside of its frame."""
+    counts = torch.poisson(torch.full((n,), density * FIELD_UM2), generator).long()
+    place = SIDE_PX * PIXEL_NM * torch.rand(int(counts.sum()), 2, generator=generator)
+    truth = Emitters(
+        frame=torch.arange(n).repeat_interleave(counts),
+        x_nm=place[:, 0],
+        y_nm=place[:, 1],
+        photons=torch.full((len(place),), photons),
+    )
+    return _exposed(truth, n, SIGMA_PX, BACKGROUND, "sCMOS", generator)
+
+
 def filament_movie(n: int, generator: torch.Generator, density: float = MOVIE_DENSITY) -> Frames:
     """Return a movie like the Deep-STORM demo data: frames of microtubules, each with emitters of its own.
 

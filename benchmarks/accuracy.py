@@ -27,7 +27,7 @@ from _accuracy_pixels import pixel_sizes
 from _accuracy_robustness import beyond_training, grid_pattern, nothing
 from _accuracy_runtimes import MOST_LOST, lossy, runtimes
 from _accuracy_table import Table
-from _accuracy_uniform import dots, lone, uniform
+from _accuracy_uniform import closed, dots, lone, uniform
 from _report import RESULTS, machine
 
 from stormlive_models.checkpoint import read_card
@@ -37,13 +37,14 @@ from stormlive_sim.errors import InputError
 ORIGINAL = Path(__file__).parent / "weights" / "deepstorm2018.safetensors"
 """Trained by ``stormlive train deepstorm2018.toml``; its card says how far."""
 _RUNTIMES = "runtimes"
-SECTIONS = ("uniform", "isolated", "microtubules", "dots", "robustness", "empty", "pixels", _RUNTIMES)
+SECTIONS = ("uniform", "enclosed", "isolated", "microtubules", "dots", "robustness", "empty", "pixels", _RUNTIMES)
 
 
 def sections(options: argparse.Namespace) -> dict[str, Callable[[list[Method]], list[Table]]]:
     n, seed, quick = options.frames, options.seed, options.quick
     return {
         "uniform": lambda methods: uniform(methods, n, seed),
+        "enclosed": lambda methods: closed(methods, n, seed),
         "isolated": lambda methods: lone(methods, n, seed),
         "microtubules": lambda methods: microtubules(methods, 60 if quick else FRAMES, seed, options.pictures),
         "dots": lambda methods: dots(methods, n, seed),
