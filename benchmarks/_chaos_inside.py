@@ -15,7 +15,7 @@ _FULL_FOR_S = (0.5, 2.0)
 
 def disturb_server(plan: Plan, full_disk: Path) -> None:
     """Make this server's disk slow or full; `full_disk` is there for as long as files cannot be written."""
-    from stormlive.output import manifest
+    from stormlive.output import ome_tiff
     from stormlive.server import checkpoint
 
     began = time.monotonic()
@@ -29,11 +29,11 @@ def disturb_server(plan: Plan, full_disk: Path) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
     _before(checkpoint, "save_file", lambda: time.sleep(plan.slow_disk_s))
-    _before(manifest, "write_image", lambda: time.sleep(plan.slow_disk_s))
+    _before(ome_tiff, "write_image", lambda: time.sleep(plan.slow_disk_s))
     if plan.full_disk == "checkpoints":
         _before(checkpoint, "save_file", full_for_a_while)
     if plan.full_disk == "files":
-        _before(manifest, "write_image", full_at_the_end)
+        _before(ome_tiff, "write_image", full_at_the_end)
     _step_clock(plan)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stormlive.wire.calibration import Calibration
 
 CALIBRATION = Calibration(pixel_size_nm=100, baseline_adu=100, photons_per_adu=0.5, exposure_ms=10)
+EXACT, EXACT_CONTEXT = "exact", "exact-context"
 CAN_STOP = hasattr(signal, "SIGSTOP")
 """Windows has no way to suspend a process from outside: there the faults that need it are left out."""
 
@@ -57,7 +58,8 @@ class Plan:
     way
         How frames arrive; one of `WAYS`.
     engine
-        ``exact``, whose canvas is the sum of the frames, or ``small``, the network of that name.
+        ``exact``, whose canvas is the sum of the frames, ``exact-context``, of which it is that of what `between` makes
+        of them, or a model such as ``small``.
     n, shape, seconds
         Frames, their shape (Y, X), and how long the camera takes for them.
     outbox_frames, spool_frames
@@ -108,6 +110,11 @@ class Plan:
     def frame_bytes(self) -> int:
         """Bytes of a frame."""
         return 2 * self.shape[0] * self.shape[1]
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the canvas is a sum of whole numbers, in whatever order."""
+        return self.engine in (EXACT, EXACT_CONTEXT)
 
     @property
     def has_dataset(self) -> bool:
@@ -189,7 +196,7 @@ class Plan:
     def movie(self) -> NDArray[np.uint16]:
         """Return the frames (T, Y, X), ADU: no one is a sum of others, so that a canvas tells which it holds."""
         random = np.random.default_rng(self.seed)
-        if self.engine == "exact":
+        if self.is_exact:
             return random.integers(90, 500, (self.n, *self.shape)).astype(np.uint16)
         frames = random.normal(110, 3, (self.n, *self.shape))
         y, x = np.mgrid[: self.shape[0], : self.shape[1]]
@@ -197,6 +204,12 @@ class Plan:
             at_y, at_x = random.uniform(2, self.shape[0] - 2), random.uniform(2, self.shape[1] - 2)
             frame += 400 * np.exp(-((y - at_y) ** 2 + (x - at_x) ** 2) / (2 * 1.3**2))
         return frames.clip(0, 65_535).astype(np.uint16)
+
+
+def between(frames: NDArray[np.uint16]) -> NDArray[np.int64]:
+    """Return whole numbers for frames (T, Y, X), to which the neighbours of each contribute: at the ends 0 does."""
+    whole = np.pad(frames.astype(np.int64), ((1, 1), (0, 0), (0, 0)))
+    return (whole[1:-1] * (1 + whole[:-2] + 3 * whole[2:])) % 8191
 
 
 def _kinds(rng: random.Random) -> tuple[str, ...]:

@@ -2,8 +2,8 @@
 
     python _chaos_server.py PLAN PORT OUT
 
-Its sockets, runs, checkpoints and files are the product's. The engine is the network ``small``, or one whose canvas is
-the exact sum of the frames, so that the canvas tells which frames it holds, and how often.
+Its sockets, runs, checkpoints and files are the product's. The engine is a network, or one whose canvas is the exact
+sum of the frames, so that the canvas tells which frames it holds, and how often.
 """
 
 import logging
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from _chaos_inside import disturb_server
 from _chaos_keys import keys_of
-from _chaos_plan import Plan
+from _chaos_plan import EXACT_CONTEXT, Plan, between
 from numpy.typing import NDArray
 
 from stormlive.output import manifest
@@ -34,23 +34,27 @@ MAX_FRAME_BYTES = 2**17
 
 
 class ExactReconstruction:
-    """A sum of frames; whole numbers, so that it does not depend on their order."""
+    """A sum of frames, or of what is seen between neighbours; whole numbers, so that their order does not matter."""
 
     upsampling = 1
     model_name = fingerprint = "exact"
 
-    def __init__(self, shape: tuple[int, int], frame_s: float) -> None:
+    def __init__(self, shape: tuple[int, int], frame_s: float, context: int) -> None:
         self._frame_s = frame_s
+        self.context = context
         self.canvas = np.zeros(shape, np.float64)
         self._last = np.zeros(shape, np.float32)
         self._n = 0
 
-    def add(self, frames: NDArray[np.uint16], _sink: object = None, *, region: object = None) -> None:
+    def add(
+        self, frames: NDArray[np.uint16], _sink: object = None, own: slice = slice(None), *, region: object = None
+    ) -> None:
         """Add frames; as slow as the plan has it."""
-        time.sleep(self._frame_s * len(frames))
-        self.canvas += frames.sum(0, dtype=np.float64)
-        self._last = frames[-1].astype(np.float32)
-        self._n += len(frames)
+        seen = (between(frames) if self.context else frames)[own]
+        time.sleep(self._frame_s * len(seen))
+        self.canvas += seen.sum(0, dtype=np.float64)
+        self._last = frames[own][-1].astype(np.float32)
+        self._n += len(seen)
 
     def view(self, level: int, x: int, y: int, w: int, h: int) -> NDArray[np.float32]:
         """Return a piece of the canvas."""
@@ -84,14 +88,15 @@ class ExactEngine:
     camera_pixels_nm = ((1.0, 1000.0),)
     device = "cpu"
 
-    def __init__(self, frame_s: float) -> None:
+    def __init__(self, frame_s: float, context: int) -> None:
         self._frame_s = frame_s
+        self._context = context
 
     def open(self, shape: tuple[int, int], calibration: Calibration, *, beside: int = 0) -> ExactReconstruction:
         """Return an empty canvas, unless a stranger wants a huge one."""
         if shape[0] * shape[1] > MOST_PIXELS:
             raise InputError(f"expected at most {MOST_PIXELS} pixels, got {shape}; choose a smaller region")
-        return ExactReconstruction(shape, self._frame_s)
+        return ExactReconstruction(shape, self._frame_s, self._context)
 
 
 class Writer:
@@ -150,18 +155,19 @@ def make_server(plan: Plan, port: str, out: Path) -> Server:
     keys = keys_of("server", out.parent)
     if keys is not None:
         options.update(keys=ServerKeys.load(keys), data=(out.parent,))
-    if plan.engine == "exact":
+    if plan.is_exact:
         shelf = Shelf(out, folder_per_run=True)
-        return Server(ExactEngine(plan.frame_s), finish=Writer(shelf), shelf=shelf, **options)
+        engine = ExactEngine(plan.frame_s, int(plan.engine == EXACT_CONTEXT))
+        return Server(engine, finish=Writer(shelf), shelf=shelf, **options)
     import torch
 
     from stormlive.server.engine import Engine
     from stormlive.server.finish import RunWriter
 
     torch.set_num_threads(1)
-    engine = Engine(plan.engine, "cpu")
-    writer = RunWriter(engine, out, folder_per_run=True)
-    return Server(engine, finish=writer, open_table=writer.open_table, shelf=writer.shelf, **options)
+    network = Engine(plan.engine, "cpu")
+    writer = RunWriter(network, out, folder_per_run=True)
+    return Server(network, finish=writer, open_table=writer.open_table, shelf=writer.shelf, **options)
 
 
 def main() -> None:

@@ -12,13 +12,16 @@ from stormlive.wire.calibration import Calibration
 class NullReconstruction:
     """Takes frames and forgets them."""
 
+    context = 0
     upsampling = 1
     model_name = "null"
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self._empty = np.zeros(shape, np.float32)
 
-    def add(self, frames: NDArray[np.uint16], _sink: object = None, *, region: object = None) -> None:
+    def add(
+        self, frames: NDArray[np.uint16], _sink: object = None, own: slice = slice(None), *, region: object = None
+    ) -> None:
         """Do nothing."""
 
     def view(self, level: int, x: int, y: int, w: int, h: int) -> NDArray[np.float32]:

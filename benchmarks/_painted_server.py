@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("frames", type=int)
     parser.add_argument("--model", default="livenet")
     parser.add_argument("--status-s", type=float, default=front.STATUS_S, help="from one status to the next")
+    parser.add_argument("--frame-s", type=float, default=0.0, help="from one frame to the next; 0: as the engine can")
     parser.add_argument("--judge-s", type=float, default=0.0, help="between two judgements; 0: none")
     options = parser.parse_args()
     side, front.STATUS_S = options.side, options.status_s
@@ -72,7 +73,7 @@ def main() -> None:
         def send() -> None:
             with live:
                 for n in range(options.frames):
-                    if stop.is_set():
+                    if stop.wait(options.frame_s):
                         return
                     live.send(frames[n % len(frames)])
                 stop.wait()

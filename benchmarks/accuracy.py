@@ -87,8 +87,8 @@ def arguments() -> argparse.Namespace:
     if options.json is None and not options.quick and options.frames is None:
         if set(options.only) == set(SECTIONS):
             options.json = RESULTS / "accuracy.json"
-        elif options.only == [_RUNTIMES]:
-            options.json = RESULTS / "accuracy_runtimes.json"
+        elif options.only in ([_RUNTIMES], ["enclosed"]):
+            options.json = RESULTS / f"accuracy_{options.only[0]}.json"
     options.frames = options.frames or (8 if options.quick else 48)
     return options
 

@@ -13,8 +13,10 @@ the engine that of viewers.py.
 
 import argparse
 import contextlib
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -141,6 +143,8 @@ class Updated:
     def __init__(self, address: str, server_pid: int, updates: int, bar: Progress) -> None:
         self.view = RemoteView(address)
         self.live = LiveWindow(self.fetch, "benchmark", 1)
+        # Software OpenGL takes time for each pixel of the screen, and memory for none: as small as a window gets.
+        self.live.window.resize(1, 1)
         self.updates, self.fetched, self.drawn = updates, 0, 0
         self.bar, self.task = bar, bar.add_task("updates", total=updates)
         self.processes = {"window": psutil.Process(), "server": psutil.Process(server_pid)}
@@ -200,7 +204,8 @@ def frame_rates(options: argparse.Namespace, bar: Progress) -> bool:
 def memory(options: argparse.Namespace, bar: Progress) -> bool:
     """Take all updates; return whether nothing has grown."""
     began = time.monotonic()
-    with painted(64, 10**9, "small", "--status-s", str(FAST_STATUS_S), "--judge-s", "1") as (address, pid):
+    fast = str(FAST_STATUS_S)
+    with painted(64, 10**9, "small", "--status-s", fast, "--frame-s", fast, "--judge-s", "1") as (address, pid):
         updated = Updated(address, pid, options.updates, bar)
         updated.run()
     minutes = (time.monotonic() - began) / 60
@@ -230,7 +235,11 @@ def main() -> None:
     parser.add_argument("--model", default="small", help="of the engine; a view waits for its frame to end")
     parser.add_argument("--updates", type=int, metavar="N", help="instead: the memory over so many updates")
     options = parser.parse_args()
-    with Progress(*COLUMNS, TimeElapsedColumn(), TimeRemainingColumn()) as bar:
+    with (
+        tempfile.TemporaryDirectory() as settings,
+        Progress(*COLUMNS, TimeElapsedColumn(), TimeRemainingColumn()) as bar,
+    ):
+        os.environ["XDG_CONFIG_HOME"] = settings  # those of whoever measures stay as they are
         good = frame_rates(options, bar) if options.updates is None else memory(options, bar)
     if not good:
         raise SystemExit(

@@ -159,10 +159,11 @@ def of_a_large_canvas(live: LiveWindow) -> Steps:
 def made_up(shown: LiveView) -> LiveView:
     """Replace the server's judgement by one that is made up."""
     assert shown.report is not None
-    known = shown.report.judgement or Judgement()
+    known = shown.judgement or Judgement()
     invented = {field: getattr(MADE_UP, field) for field in MADE_UP.__struct_fields__ if getattr(MADE_UP, field)}
     judgement = msgspec.structs.replace(known, **invented)
-    return replace(shown, report=msgspec.structs.replace(shown.report, judgement=judgement))
+    report = msgspec.structs.replace(shown.report, judgement=judgement)
+    return replace(shown, report=report, judgement=judgement)
 
 
 def simulated_run(n: int) -> None:

@@ -115,6 +115,12 @@ class Ranges:
             shown.append(f"and {len(spans) - most} more gaps")
         return ", ".join(shown)
 
+    def covers(self, first: int, last: int) -> bool:
+        """Return whether all of the frames `first` to `last` are here; so it is where `last` comes before `first`."""
+        spans = self._spans
+        at = bisect_left(spans, first, key=_last)
+        return last < first or (at < len(spans) and spans[at][0] <= first and last <= spans[at][1])
+
     def __contains__(self, number: int) -> bool:
         spans = self._spans
         at = bisect_left(spans, number, key=_last)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import shift
 
-from stormlive_models.judge.blinking import LEAST_TILES, Blinks, blinks, spot_sigma_px
+from stormlive_models.judge.blinking import LEAST_TILES, Blinks, blinks, spot_of
 from stormlive_models.judge.frames import Frames
 from stormlive_sim.blinking import Blinking
 from stormlive_sim.movie import Scene, SceneSettings
@@ -38,8 +38,8 @@ def seen(photons: np.ndarray, pixel_size_nm: float = 100.0) -> Blinks:
 @pytest.mark.parametrize("density", [0.3, 5.0])
 @pytest.mark.parametrize("sigma_nm", [80.0, 115.0, 220.0])
 def test_the_width_is_right_however_dense_the_spots_are(sigma_nm: float, density: float) -> None:
-    found = spot_sigma_px(seen(frames(psf_sigma_nm=sigma_nm, density_per_um2=density)))
-    assert found == pytest.approx(sigma_nm / 100, rel=0.06)
+    found = spot_of(seen(frames(psf_sigma_nm=sigma_nm, density_per_um2=density)))
+    assert found.sigma_px == pytest.approx(sigma_nm / 100, rel=0.06)
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,8 @@ def test_the_width_is_right_however_dense_the_spots_are(sigma_nm: float, density
 )
 def test_the_width_is_right_in_spite_of(settings: dict) -> None:
     pixel_nm, sigma_nm = settings.get("pixel_size_nm", 100.0), settings.get("psf_sigma_nm", 115.0)
-    found = spot_sigma_px(seen(frames(density_per_um2=5.0, **settings), pixel_nm))
-    assert found == pytest.approx(sigma_nm / pixel_nm, rel=0.06)
+    found = spot_of(seen(frames(density_per_um2=5.0, **settings), pixel_nm))
+    assert found.sigma_px == pytest.approx(sigma_nm / pixel_nm, rel=0.06)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_what_shines_steadily_does_not_blink(still: np.ndarray) -> None:
     looks = seen(still)
     assert looks.tiles >= LEAST_TILES
     assert looks.blink is False
-    assert spot_sigma_px(looks) is None
+    assert spot_of(looks) is None
 
 
 @pytest.mark.parametrize("settings", [{"density_per_um2": 0.01}, {"blinking": Blinking(on_ms=1000)}])
@@ -92,9 +92,9 @@ def test_of_too_little_nothing_is_said() -> None:
     for shape in ((2, 16, 16), (3, 17, 40), (16, 24, 24)):
         looks = blinks(generator.poisson(20, shape).astype(np.float32), 100.0)
         assert looks.blink is None
-        assert spot_sigma_px(looks) is None
+        assert spot_of(looks) is None
     for even in (0.0, 7.0, 1e30):
-        assert spot_sigma_px(blinks(np.full((16, 32, 32), even, np.float32), 100.0)) is None
+        assert spot_of(blinks(np.full((16, 32, 32), even, np.float32), 100.0)) is None
 
 
 def test_emccd_and_scmos_noise_is_white_to_it() -> None:

@@ -159,6 +159,13 @@ def test_the_memory_of_the_slabs_is_bounded() -> None:
     assert sum(slab.n_frames for slab in slabs.slabs) == 6 * SLAB_FRAMES
     assert slabs.halves[0].shape == (200, 300)
     assert slabs.corrected().sum() == pytest.approx(sum(part.sum() for part in parts), rel=0.05)
+    slabs = Slabs(PIXEL_NM, (SIDE, SIDE), window, most=32)
+    for part in parts:
+        slabs.add(part, SLAB_FRAMES)
+    assert len(slabs.slabs) == 6
+    slabs.keep_within(1)
+    assert len(slabs.slabs) == 2, "what there is too"
+    assert slabs.corrected().sum() == pytest.approx(sum(part.sum() for part in parts), rel=0.05)
 
 
 @given(st.integers(0, 2**32 - 1))

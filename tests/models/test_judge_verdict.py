@@ -1,9 +1,12 @@
 """The one light: what outweighs what, and what is said."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from stormlive_models.judge.artifacts import ArtifactMap
+from stormlive_models.judge.crowding import Crowd
 from stormlive_models.judge.frames import Blinking
 from stormlive_models.judge.mismatch import Figures, Trained
 from stormlive_models.judge.verdict import light_of_emitters, verdict
@@ -81,3 +84,18 @@ def test_light_comes_from_the_comparison_where_no_spot_stood_alone() -> None:
     assert light_of_emitters(FINE, compared(0.95), 500) == FINE
     for poor in (compared(0.6), compared(0.3, best_rsp=0.4), None):
         assert light_of_emitters(dense, poor, 500) == dense
+
+
+def test_a_crowd_that_the_network_cannot_count_is_told_by_its_light() -> None:
+    counted = Figures(psf_sigma_nm=115, background=30, density_per_um2=7)
+    crowd = Crowd(photons=900, background=14, density_per_um2=16)
+    told = light_of_emitters(counted, compared(0.8), 500, crowd)
+    assert (told.photons, told.background, told.density_per_um2) == (900, 14, 16)
+    light = verdict(told, TRAINED, blinking="yes", compared=compared(0.8), n_frames=500)
+    assert light.gauge == "red"
+    assert light.sentence.startswith("Density 16.0 emitters/µm², the model knows 0.2 to 12.0: 33 % too high")
+    # Of spots that stand alone more is known, and what the network tells apart is there.
+    assert light_of_emitters(FINE, compared(0.95), 500, crowd) == replace(FINE, density_per_um2=16)
+    few = replace(crowd, density_per_um2=0.5)
+    assert light_of_emitters(FINE, compared(0.95), 500, few) == FINE
+    assert light_of_emitters(counted, compared(0.3, best_rsp=0.4), 500, crowd) == counted

@@ -54,7 +54,8 @@ def test_the_command_leaves_a_model_that_the_engine_can_use(
     tmp_path: Path, weights: Path, meanstd: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mine, other = tmp_path / "m.safetensors", tmp_path / "n.safetensors"
-    assert run(["import-keras", str(weights), str(meanstd), "-o", str(mine), "--pixel-size-nm", "120"]) == 0
+    command = ["import-keras", str(weights), str(meanstd), "-o", str(mine), "--pixel-size-nm", "120"]
+    assert [run(command), run(command), run([*command, "--overwrite"])] == [0, 1, 0]
     network, card = load_model(mine, torch.device("cpu"))
     assert isinstance(network, DeepStorm)
     assert card.name == "weights"

@@ -34,11 +34,21 @@ def direct_canvas(frames: NDArray) -> NDArray[np.float32]:
     return photons.sum(0).repeat(UPSAMPLING, 0).repeat(UPSAMPLING, 1).astype(np.float32)
 
 
+def between(frames: NDArray) -> NDArray:
+    """Return what an engine with context sees of frames (T, Y, X): each depends on both neighbours, not on order alone.
+
+    A neighbour that is not there is dark.
+    """
+    whole = np.pad(frames.astype(np.int64), ((1, 1), (0, 0), (0, 0)))
+    return (whole[1:-1] * (1 + whole[:-2] + 3 * whole[2:])) % 1021
+
+
 class FakeReconstruction:
-    """Adds frames nearest-upsampled."""
+    """Adds frames nearest-upsampled; with context, what `between` makes of them."""
 
     def __init__(self, engine: "FakeEngine", shape: tuple[int, int]) -> None:
         self.engine = engine
+        self.context = engine.context
         self.upsampling = UPSAMPLING
         self.model_name = engine.model_name
         self.canvas = np.zeros((shape[0] * UPSAMPLING, shape[1] * UPSAMPLING), np.float32)
@@ -46,7 +56,10 @@ class FakeReconstruction:
         self.newest = np.zeros(shape, np.float32)
         self.n = 0
 
-    def add(self, frames: NDArray, sink: object = None, *, region: Region | None = None) -> None:
+    def add(
+        self, frames: NDArray, sink: object = None, own: slice = slice(None), *, region: Region | None = None
+    ) -> None:
+        frames = (between(frames) if self.context else frames)[own]
         self.engine.gate.wait()
         time.sleep(self.engine.frame_s * len(frames))
         if self.engine.broken:
@@ -102,11 +115,9 @@ class FakeEngine:
         self.gate = threading.Event()
         self.gate.set()
         self.broken = False
+        self.context = 0
         self.most_canvases = 1000
         self.batches: list[int] = []
-
-    def check_live(self) -> None:
-        """Be fit for a live picture."""
 
     def open(self, shape: tuple[int, int], calibration: Calibration, *, beside: int = 0) -> FakeReconstruction:
         if beside >= self.most_canvases:
@@ -167,7 +178,9 @@ POINTS: dict[str, Callable[[], None]] = {
 }
 
 
-def serve(told: Connection, bind: str, frame_s: float, out: Path | None, checkpoint_s: float, point: str) -> None:
+def serve(
+    told: Connection, bind: str, frame_s: float, out: Path | None, checkpoint_s: float, point: str, context: int
+) -> None:
     """Tell the address and serve until the other end of `told` is closed, or to be killed at one of the `POINTS`.
 
     The runs' files and checkpoints lie in `out`; without it there are none.
@@ -177,7 +190,9 @@ def serve(told: Connection, bind: str, frame_s: float, out: Path | None, checkpo
         shelf = Shelf(out, folder_per_run=True)
         options = {"finish": finish_in(shelf), "shelf": shelf, "checkpoint_s": checkpoint_s, "max_batch": 8}
         POINTS[point]()
-    with Server(FakeEngine(frame_s), bind=bind, heartbeat_s=0.2, grace_s=5, **options) as server:
+    engine = FakeEngine(frame_s)
+    engine.context = context
+    with Server(engine, bind=bind, heartbeat_s=0.2, grace_s=5, **options) as server:
         told.send(server.address)
         with contextlib.suppress(EOFError):
             told.recv()

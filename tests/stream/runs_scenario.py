@@ -55,6 +55,7 @@ def fills_in(live: LiveWindow, desk: Desk, folder: Path) -> User:
     window: AcquisitionWindow = live.window
     dock, form = window.acquisition, window.acquisition.form
     assert window.docks["Acquisition"].isVisible()
+    yield lambda: window.sign.isVisible() and window.sign.text() == "Choose a camera and press Start (F5)."
     assert form.movie.isHidden()
     form.source.setCurrentText("Movie file")
     assert form.movie.isVisible()
@@ -97,10 +98,15 @@ def runs_and_stops(live: LiveWindow, desk: Desk, folder: Path) -> User:
     """Start a run in real processes, see it grow, stop it, and find its files."""
     window: AcquisitionWindow = live.window
     dock = window.acquisition
+    said, say = list[str](), window.sign.say
+    window.sign.say = lambda text: (said.append(text), say(text))
     QTest.keyClick(window, Qt.Key.Key_F5)
     assert not button(live, "Start").isEnabled()
     assert not dock.form.isEnabled()
     yield lambda: frames_of(window, "cell") >= 5
+    assert not window.sign.isVisible()
+    assert any(text.startswith("looking for the camera and loading the model …") for text in said), said
+    assert any("the server at 127.0.0.1:" in text.lower() for text in said), said
     seen = frames_of(window, "cell")
     yield lambda: frames_of(window, "cell") > seen
     QTest.keyClick(window, Qt.Key.Key_F5, Qt.KeyboardModifier.ShiftModifier)
@@ -171,7 +177,7 @@ def main() -> None:
     tifffile.imwrite(folder / "movie.tif", frames)
     desk = Desk("cpu:torch")
     view = RunsView(desk)
-    live = LiveWindow(view, "test", 50, view.whole, desk)
+    live = LiveWindow(view, "test", 50, view.whole, desk, waits_for=view.waits_for)
     live.window.resize(960, 640)
 
     def user(server: Server) -> User:

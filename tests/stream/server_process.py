@@ -24,10 +24,11 @@ class ServerProcess:
         out: Path | None = None,
         checkpoint_s: float = 0.05,
         point: str = "never",
+        context: int = 0,
     ) -> None:
         self._pipe, theirs = _context.Pipe()
         self._process = _context.Process(
-            target=fake_engine.serve, args=(theirs, bind, frame_s, out, checkpoint_s, point), daemon=True
+            target=fake_engine.serve, args=(theirs, bind, frame_s, out, checkpoint_s, point, context), daemon=True
         )
         self._process.start()
         theirs.close()
@@ -65,10 +66,12 @@ class Servers:
         self.address = "tcp://127.0.0.1:*"
         self._server: ServerProcess | None = None
 
-    def start(self, point: str = "never", *, checkpoint_s: float = 0.05, frame_s: float = 0.0) -> "Servers":
+    def start(
+        self, point: str = "never", *, checkpoint_s: float = 0.05, frame_s: float = 0.0, context: int = 0
+    ) -> "Servers":
         self.close()
         self._server = ServerProcess(
-            self.address, frame_s=frame_s, out=self.out, checkpoint_s=checkpoint_s, point=point
+            self.address, frame_s=frame_s, out=self.out, checkpoint_s=checkpoint_s, point=point, context=context
         )
         self.address = self._server.address
         return self

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -60,7 +61,7 @@ def test_what_is_too_large_or_takes_too_long_is_left_out(
     monkeypatch.setattr(bench, "_MOST_S", 0.0)
     measured: list[int] = []
 
-    def measure(engine: object, side: int, seconds: float, peak: float) -> EngineTimes:
+    def measure(engine: object, side: int, seconds: float, peak: object) -> EngineTimes:
         measured.append(side)
         if side == 48:
             raise InputError("there is not enough memory")
@@ -77,6 +78,21 @@ def test_what_is_too_large_or_takes_too_long_is_left_out(
     assert run(["bench", *arguments, "--sides", "48"]) == 1
 
 
+def test_a_share_beyond_the_peak_is_told_to_be_none_and_each_size_as_it_comes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["bench", "--model", "small", "--device", "cpu:torch", "--sides", "32,64"]
+    monkeypatch.setattr(peak, "Peak", lambda *_: SimpleNamespace(measure=lambda: None, macs_per_s=1e9))
+    for macs_per_s, doubtful in ((0.9e9, False), (1.1e9, True)):
+        monkeypatch.setattr(engine_times, "measure", lambda _, side, *__, it=macs_per_s: times(side, 1e-3, it))
+        assert run(arguments) == 0
+        said = capsys.readouterr()
+        assert ("not reliable" in said.out) is doubtful
+        assert f"{100 * macs_per_s / 1e9:.0f} %" in said.out
+        told = [line for line in said.err.splitlines() if "frames/s" in line]
+        assert told == ["32²: 1000 frames/s", "64²: 1000 frames/s"]
+
+
 @pytest.mark.parametrize("fps", [1.0, 30.0, 100.0, 1000.0])
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_the_region_that_is_advised_keeps_up(fps: float, share: float) -> None:
@@ -86,11 +102,11 @@ def test_the_region_that_is_advised_keeps_up(fps: float, share: float) -> None:
     assert not keeps_up(share / (1e-6 * (side + 8) ** 2), fps)
 
 
-def times(side: int, seconds: float) -> EngineTimes:
+def times(side: int, seconds: float, macs_per_s: float = 1.0) -> EngineTimes:
     """Return times of a machine that takes so long for a frame."""
     parts = dict.fromkeys(("scaling_ms", "network_ms", "rendering_ms", "rest_ms"), 250 * seconds)
     latency = {"latency_p50_ms": 1000 * seconds, "latency_p99_ms": 1000 * seconds}
-    return EngineTimes(side=side, frames_per_s=1 / seconds, **latency, **parts, peak_share=0.5)
+    return EngineTimes(side=side, frames_per_s=1 / seconds, **latency, **parts, macs_per_s=macs_per_s)
 
 
 @pytest.mark.parametrize("sides", ["", "a", "8", "64,100000"])

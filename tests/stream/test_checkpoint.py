@@ -384,7 +384,7 @@ def test_a_checkpoint_counts_on_no_rows_that_a_power_cut_would_take(
         write(self, *what)
 
     monkeypatch.setattr(Checkpoint, "write", noted)
-    monkeypatch.setattr(fake.FakeReconstruction, "add", lambda self, frames, sink, region: add(self, frames))
+    monkeypatch.setattr(fake.FakeReconstruction, "add", lambda self, frames, sink, own, region: add(self, frames))
     with Served(tmp_path, open_table=lambda *_: RunTable(NotedTable(done, full=full))) as server:
         hook = StreamHook(server.address, calibration=fake.CALIBRATION, name="cell", outbox_mb=1)
         for frame in movie(20):

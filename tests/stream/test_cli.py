@@ -1,6 +1,7 @@
 """What the command line says to bad input: one line, a non-zero status, no traceback."""
 
 import errno
+import re
 import socket
 import weakref
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ import pytest
 import tifffile
 import torch
 
+from stormlive.cli import app as app_module
 from stormlive.cli.app import run
+from stormlive.output.manifest import read_record
 from stormlive_sim.emitters import Emitters
 from stormlive_sim.movie import Scene
 from stormlive_sim.thunderstorm import read_table
@@ -119,6 +122,55 @@ def test_other_bad_input(capsys: pytest.CaptureFixture[str], arguments: list[str
     assert word in complaint(capsys, *arguments)
 
 
+def test_a_picture_says_in_the_end_whether_to_trust_it_and_is_never_lost_unasked(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    simulate = ["simulate", "-o", "m.tif", "--truth", "t.csv", "--frames", "100", "--size", "40x32"]
+    assert run(simulate) == 0
+    command = ["reconstruct", "m.tif", "-o", "p.ome.tif", "--localizations", "p.csv", "--model", "small"]
+    command += ["--device", "cpu:torch"]
+    assert run(command) == 0
+    assert "judgement: green. The frames are like those" in capsys.readouterr().err
+    first = {name: Path(name).read_bytes() for name in ("p.ome.tif", "p.png", "p.run.json", "p.csv")}
+    record = read_record(Path("p.run.json"))
+    assert record.judgement is not None
+    assert record.judgement.final.gauge == "green"
+    assert record.judgement.final.photons == pytest.approx(1500, rel=0.4)
+    assert (record.frames["replayed"], record.frames["judged"]) == ([[0, 99]], 64)
+    assert [file.name for file in record.files] == ["p.ome.tif", "p.png", "p.csv"]
+
+    wrong = [*command, "--photons-per-adu", "20"]
+    for name in first:
+        Path(name).rename("kept")
+        for other in first.keys() - {name}:
+            Path(other).rename(f"{other}.away")
+        Path("kept").rename(name)
+        assert f"{name} exists already; choose another name, or add --overwrite" in complaint(capsys, *wrong)
+        assert Path(name).read_bytes() == first[name]
+        for other in first.keys() - {name}:
+            Path(f"{other}.away").rename(other)
+    assert run([*wrong, "--overwrite"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "judgement: red. " in said
+    assert read_record(Path("p.run.json")).judgement.final.gauge == "red"  # type: ignore[union-attr]
+    assert all(Path(name).read_bytes() != before for name, before in first.items())
+
+    Path("t.csv").unlink()
+    assert "m.tif exists already" in complaint(capsys, *simulate)
+    assert not Path("t.csv").exists()
+
+
+def test_a_movie_of_which_nothing_is_found_is_judged_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """Larger than what is looked at closely, with an empty canvas; and one frame."""
+    write_movie("m.tif", np.full((2, 20, 300), 100, np.uint16), photometric="minisblack")
+    write_movie("one.tif", np.full((1, 8, 8), 100, np.uint16))
+    for name in ("m", "one"):
+        command = ["reconstruct", f"{name}.tif", "-o", f"{name}.ome.tif", "--device", "cpu:torch", "--model", "small"]
+        assert run(command) == 0
+        assert "judgement: " in capsys.readouterr().err
+        assert read_record(Path(f"{name}.run.json")).judgement is not None
+
+
 def test_a_run_s_folder_is_answered_with_that_of_its_dataset(capsys: pytest.CaptureFixture[str]) -> None:
     raw = Path("run") / "raw_1"
     raw.mkdir(parents=True)
@@ -144,6 +196,13 @@ def test_what_a_recording_needs_has_no_default_in_its_help(capsys: pytest.Captur
     assert run(["simulate", "--help"]) == 0
     assert run(["acquire", "--help"]) == 0
     assert "default" in capsys.readouterr().out.partition("Camera calibration")[2]
+
+
+@pytest.mark.parametrize("command", app_module._COMMANDS)
+def test_help_speaks_of_things_not_of_types(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert run([command, "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert not re.search(r"<\w+>|<list|range>|x[<>]=|\[\[|e-\d\d", shown)
 
 
 def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -86,6 +86,26 @@ def test_a_client_is_told_of_its_own_run_on_a_server_that_others_use(server: Ser
             hook.close()
 
 
+def test_a_server_busy_with_a_large_frame_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, begun, goes_on = fake.FakeEngine(), threading.Event(), threading.Event()
+    monkeypatch.setattr(engine.gate, "wait", lambda: begun.set() or goes_on.wait(20))
+    with (
+        Server(engine, bind="tcp://127.0.0.1:*", finish=lambda *_: None) as server,
+        LiveClient(server.address) as client,
+        StreamHook(server.address, calibration=fake.CALIBRATION) as hook,
+    ):
+        hook(FRAMES[0])
+        assert begun.wait(20)
+        monkeypatch.setattr(client, "_timeout_s", 1.0)
+        opens = threading.Timer(2.5, goes_on.set)
+        opens.start()
+        found = client.view("canvas")
+        opens.join()
+        assert found is not None
+        assert found[0].live == 1
+        assert client.status(0.0) is not None, "what was told meanwhile is not lost"
+
+
 def test_the_window_gets_a_new_view_only_when_something_changed(server: Server) -> None:
     view = RemoteView(server.address)
     try:

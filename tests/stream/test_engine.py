@@ -14,7 +14,6 @@ from stormlive.server import accumulator
 from stormlive.server.devices import described, select_devices
 from stormlive.server.engine import Engine
 from stormlive.server.memory import available_bytes
-from stormlive.server.process import ServerSettings, build_server
 from stormlive.server.reconstruction import Reconstruction
 from stormlive.wire.calibration import Calibration
 from stormlive_models import zoo
@@ -253,12 +252,6 @@ def test_a_broken_pixel_of_a_neighbour_is_counted_once(with_context: Path, movie
     assert reconstruction.repaired_pixels == 1
 
 
-def test_a_model_that_looks_ahead_is_refused_live(with_context: Path, tmp_path: Path) -> None:
-    settings = ServerSettings(bind="tcp://127.0.0.1:*", model=str(with_context), device="cpu:torch", out=tmp_path)
-    with pytest.raises(InputError, match=r"seer.* give it to `stormlive reconstruct`.*such as livenet"):
-        build_server(settings)
-
-
 def test_weights_with_context_need_only_lie_beside_the_others(
     with_context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -267,10 +260,9 @@ def test_weights_with_context_need_only_lie_beside_the_others(
     shutil.copy(with_context, tmp_path / f"{DEFAULT}-context.safetensors")
     monkeypatch.setattr(zoo, "_WEIGHTS", tmp_path)
     assert zoo.family(DEFAULT) == [DEFAULT]
-    # It is offered to nobody who streams.
-    assert zoo.live_models() == [DEFAULT, "small"]
-    assert _other_models(DEFAULT, 100.0) == ["small"]
+    assert zoo.families() == [DEFAULT, "livenet-context", "small"]
+    assert _other_models(DEFAULT, 100.0) == ["small"]  # of those that are faster
     assert run(["models"]) == 0
     said = capsys.readouterr().out
     assert "livenet-context" in said
-    assert "(reconstruct)" in said
+    assert "(neighbours)" in said

@@ -128,6 +128,22 @@ def test_a_table_of_a_part_of_the_frames_is_told(truth: Emitters, capsys: pytest
         assert (hint in said) is told
 
 
+@pytest.mark.parametrize("slivers", [True, False])
+def test_emitters_that_nobody_can_see_are_told(capsys: pytest.CaptureFixture[str], slivers: bool) -> None:
+    """Half of the emitters are not found: the dim ones, or any."""
+    true = emitters(300)
+    seen = torch.arange(300) % 2 == 0
+    light = torch.where(seen, 900.0, 90.0) if slivers else torch.full((300,), 900.0)
+    table = Emitters(frame=true.frame, x_nm=true.x_nm, y_nm=true.y_nm, photons=light)
+    write_table(Path("truth.csv"), [table], sigma_nm=115)
+    write_table(Path("found.csv"), [table.select(seen)], sigma_nm=115)
+    assert run(["evaluate", "--truth", "truth.csv", "--found", "found.csv", "--json", "f.json"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert ("within 250 nm 50 % of all are found, of the brighter half 100 %" in said) is slivers
+    scores = json.loads(Path("f.json").read_text())["localizations"]["scores"]
+    assert [score["recall_brighter_half"] for score in scores] == [1.0 if slivers else 0.5] * 3
+
+
 def test_no_localization_at_all_is_a_result(truth: Emitters, capsys: pytest.CaptureFixture[str]) -> None:
     write_table(Path("found.csv"), [], sigma_nm=115)
     assert (
@@ -193,7 +209,11 @@ def test_pictures_that_cannot_be_judged(capsys: pytest.CaptureFixture[str], trut
     write_image(Path("coarse.ome.tif"), image, 100.0, name="x", description="x")
     assert "first quarter" in judge("coarse.ome.tif")
     tifffile.imwrite("movie.tif", np.zeros((5, 8, 8), np.uint16))
-    assert "one grey image" in judge("movie.tif")
+    assert "one grey image (Y, X), got a stack (5, 8, 8)" in judge("movie.tif")
+    line = complaint(capsys, "--truth", "movie.tif", "--image", "picture.ome.tif")
+    assert "movie.tif is a TIFF: a movie or a picture, and a table (CSV) is expected" in line
+    Path("found.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    assert "an HDF5 file" in complaint(capsys, "--truth", "truth.csv", "--found", "found.hdf5")
     tifffile.imwrite("unscaled.tif", image)
     assert "pixel size" in judge("unscaled.tif")
     assert "no such file" in judge("missing.tif")

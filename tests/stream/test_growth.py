@@ -1,6 +1,7 @@
 """How a canvas grew: bounded, kept through a kill, written for other programs, and played."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import tifffile
 
 from stormlive.output import growth as growth_module
 from stormlive.output.growth import LEAST_VALUE, Growth, write_growth
+from stormlive.server import closing, recovery
+from stormlive.server.protocols import Canvas
 from stormlive.viewer.saved_replay import SavedReplay
 from stormlive_sim.errors import InputError
 
@@ -66,6 +69,11 @@ def test_stretches_and_their_bytes_are_bounded_and_the_sum_stays(monkeypatch: py
 
     monkeypatch.setattr(growth_module, "MOST_BYTES", 15_000)
     growth, seen = grown(300)
+    growth.keep_within(5_000)
+    assert sum(stretch.nbytes for stretch in growth.stretches) <= 5_000
+    there = seen[growth.frames[-1] // 10 - 1]
+    np.testing.assert_allclose(sum(growth.pictures()), there, rtol=1e-3, atol=LEAST_VALUE)
+    growth, seen = grown(300)
     assert 2 <= len(growth.stretches) < 10
     assert sum(stretch.nbytes for stretch in growth.stretches) <= 15_000
     growth.add(seen[-1], 3000, last=True)
@@ -81,6 +89,23 @@ def test_it_goes_on_from_a_snapshot_without_what_the_canvas_does_not_have() -> N
     assert again.frames[-1] == 310
     np.testing.assert_allclose(sum(again.pictures()), seen[30], rtol=1e-3, atol=LEAST_VALUE)
     assert Growth.restored(SHAPE, growth.snapshot(5)).frames == []
+
+
+def test_a_checkpoint_has_how_each_canvas_grew() -> None:
+    growths = {0: grown(40), 2: grown(30)}
+    canvases = [Canvas(reconstruction=SimpleNamespace(upsampling=2), table=None) for _ in range(3)]
+    for number, (growth, _) in growths.items():
+        canvases[number].growth = growth
+    start, moments = SimpleNamespace(shape=(15, 25)), [SimpleNamespace(n_frames=n) for n in (205, 0, 100)]
+    moment = SimpleNamespace(start=start, canvases=moments)
+    arrays = closing._grown(SimpleNamespace(canvases=SimpleNamespace(all=canvases)), moment)
+    again = [Canvas(reconstruction=SimpleNamespace(upsampling=2), table=None) for _ in range(3)]
+    recovery._restore_growth(SimpleNamespace(moment=moment, arrays=arrays), SimpleNamespace(all=again, first=again[0]))
+    assert again[1].growth is None
+    for number, n in ((0, 20), (2, 10)):
+        assert again[number].growth.frames == growths[number][0].frames[:n]
+        expected = growths[number][1][n - 1]
+        np.testing.assert_allclose(sum(again[number].growth.pictures()), expected, rtol=1e-3, atol=LEAST_VALUE)
 
 
 def test_other_programs_open_it_and_every_place_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

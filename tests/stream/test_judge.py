@@ -24,15 +24,20 @@ from stormlive.cli import session
 from stormlive.output.judgement import MOST_POINTS, judgement_record
 from stormlive.output.manifest import read_record
 from stormlive.output.ome_tiff import read_image
+from stormlive.server import beginning
 from stormlive.server import judge as judge_module
 from stormlive.server.engine import Engine
 from stormlive.server.finish import RunWriter
-from stormlive.server.judge import Judge, Watch
-from stormlive.server.judging import Judging, coarseness
-from stormlive.server.look import Look, Part
+from stormlive.server.judge import Judge
+from stormlive.server.judging import Judging
+from stormlive.server.look import Look, Part, coarseness
 from stormlive.server.loop import Server
+from stormlive.server.protocols import Canvas
+from stormlive.server.verdicts import overall
+from stormlive.server.watch import MOST_JUDGED, Turns, Watch
+from stormlive.viewer.remote import RemoteView
 from stormlive.viewer.saved import SavedView
-from stormlive.viewer.view import EVERYTHING
+from stormlive.viewer.view import EVERYTHING, LiveView
 from stormlive.wire.calibration import Calibration
 from stormlive.wire.client import LiveClient
 from stormlive.wire.viewing import Judgement, Status
@@ -62,9 +67,9 @@ def judged(closed: Closed, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 def is_idle(server: Server, n_frames: int) -> bool:
     """Return whether so many frames are in the canvas and the judge is idle, so that it looks at the next batch."""
     (run,) = server._runs.shown() or [None]
-    if run is None or run.watch is None or run.canvases is None:
+    if run is None or run.turns is None or run.canvases is None:
         return False
-    return run.canvases.first.n_frames == n_frames and not run.watch.busy
+    return run.canvases.first.n_frames == n_frames and not run.turns.busy
 
 
 def offer(hook: StreamHook, frames: np.ndarray, axes: list[dict] | None = None) -> None:
@@ -106,7 +111,7 @@ def test_a_judgement_comes_with_status_and_pictures(judged: Server, closed: Clos
     np.testing.assert_array_equal(reconstruction.canvas, fake.direct_canvas(frames))
     assert run.judgement is not None
     assert run.judgement.final.frames == run.judgement.series["frames"][-1] == 60
-    assert run.corrected is None
+    assert closed.canvases[0][0].corrected is None
 
 
 def test_the_corrected_canvas_is_viewed_like_the_canvas(judged: Server, closed: Closed) -> None:
@@ -136,23 +141,98 @@ def test_the_corrected_canvas_is_viewed_like_the_canvas(judged: Server, closed: 
         np.testing.assert_array_equal(piece, corrected[20:25, 10:40])
     ((run, _),) = closed.runs
     assert run.judgement.final.drift_nm == pytest.approx((100, 0), abs=10)
-    np.testing.assert_array_equal(run.corrected, corrected)
+    np.testing.assert_array_equal(closed.canvases[0][0].corrected, corrected)
 
 
-def test_only_the_first_canvas_is_judged_and_says_its_name(judged: Server, closed: Closed) -> None:
-    frames = movie(40, shape=SHAPE)
-    axes = [{"time": n // 2, "channel": "AB"[n % 2]} for n in range(40)]
+def shown_by(address: str, canvas: str) -> LiveView:
+    """Return what a window shows whose user wants that canvas."""
+    view, seen = RemoteView(address), list[LiveView]()
+
+    def has_come() -> bool:
+        one = view(replace(EVERYTHING, canvas=canvas))
+        seen.extend([] if one is None else [one])
+        return bool(seen) and seen[-1].canvas == canvas
+
+    soon(has_come)
+    view.close()
+    return seen[-1]
+
+
+def test_each_canvas_is_judged_and_the_ninth_is_not(judged: Server, closed: Closed) -> None:
+    letters = "ABCDEFGHI"
+    assert len(letters) == MOST_JUDGED + 1
+    axes = [{"time": n // 9, "channel": letters[n % 9]} for n in range(45)]
+    frames = movie(45, shape=SHAPE)
     hook = make_hook(judged.address)
     with LiveClient(judged.address) as client:
         offer(hook, frames, axes)
         assert hook.close().complete
-        assert client.view("errors")[0].canvas == "channel-A"
-        assert client.view("errors", canvas="channel-A") is not None
-        assert client.view("errors", canvas="channel-B") is None
-        assert client.view("canvas")[0].canvas == "channel-B"
+        for number, letter in enumerate(letters):
+            name, is_judged = f"channel-{letter}", number < MOST_JUDGED
+            about, _ = client.view("canvas", canvas=name)
+            errors = client.view("errors", canvas=name)
+            assert (errors is not None) is bool(about.judgement) is is_judged
+            if is_judged:
+                assert (about.judgement.canvas, about.judgement.frames) == (name, 5)
+                assert (errors[0].canvas, errors[0].live) == (name, 5)
+        assert client.view("errors") is None, "of the newest, as every picture is"
+    assert shown_by(judged.address, "channel-B").judgement.canvas == "channel-B"
+    assert shown_by(judged.address, "channel-I").judgement is None
     ((run, _),) = closed.runs
-    assert run.judgement.final.canvas == "channel-A"
-    assert run.judgement.final.frames == 20
+    (canvases,) = closed.canvases
+    assert [canvas.judgement.final.canvas for canvas in canvases[:-1]] == [f"channel-{one}" for one in letters[:-1]]
+    assert canvases[-1].judgement is None
+    assert "first 8 canvases" in canvases[-1].no_growth
+    assert run.judgement.final.converged is False
+
+
+def test_what_is_said_of_a_run_is_the_worst_of_its_canvases() -> None:
+    good = Judgement(canvas="A", gauge="green", sentence="like the training", converged=True)
+    doubtful = Judgement(canvas="B", gauge="amber", sentence="dense", converged=True, calibration="the gain is 2")
+    unknown = Judgement(canvas="C", sentence="", converged=False)
+    bad = Judgement(canvas="D", gauge="red", sentence="too dense", converged=True)
+    assert overall([]) is None
+    assert overall([None, None]) is None
+    assert overall([good]) is good, "of one canvas all stays as it is"
+    assert overall([good, None]).converged is False, "nobody knows of the other one"
+    both = overall([good, doubtful])
+    assert (both.canvas, both.gauge, both.converged, both.sentence) == ("B", "amber", True, "B: dense")
+    assert overall([good, unknown]).canvas == "C"
+    assert overall([good, unknown]).sentence == ""
+    worst = overall([good, doubtful, unknown, bad])
+    assert (worst.canvas, worst.gauge, worst.converged, worst.calibration) == ("D", "red", False, "the gain is 2")
+
+
+def test_the_canvases_of_a_run_take_turns_and_share_the_memory_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge, run = watched(monkeypatch, (60, 70), whole=True)
+    judge._every_s = 0.0
+    others = [Canvas(reconstruction=run.canvases.first.reconstruction, table=None, name=name) for name in "BC"]
+    run.canvases.all = (run.canvases.first, *others)
+    frames = np.full((4, 60, 70), 300, np.uint16)
+    run.canvases.first.reconstruction.add(frames)
+    looked_at, compared = [], []
+    for turn in range(12):
+        for canvas in run.canvases.all[: 2 if turn > 8 else 3]:
+            canvas.n_frames += 4
+        for canvas in run.canvases.all:
+            run.turns = run.turns or Turns()
+            run.turns.busy = canvas is not run.canvases.all[-1]
+            # Whose frames came last does not matter.
+            judge.saw(run, canvas, frames)
+        assert judge._looks.qsize() == 1, "one at a time, however many canvases"
+        _, _, canvas, look = judge._looks.get_nowait()
+        looked_at.append(canvas.name)
+        compared += [canvas.name] if look.widefield is not None else []
+        judge._think(run, canvas, look)
+        # Comparisons are dear: every second turn has one.
+        run.turns.compare_at = 0.0 if turn % 2 else time.monotonic() + 3600
+        run.turns.due_at = 0.0
+    assert sorted(looked_at[:3]) == sorted(looked_at[3:6]) == ["", "B", "C"]
+    assert {"", "B", "C"} == set(compared)
+    assert set(looked_at[10:]) == {"", "B"}, "of what does not grow a look tells nothing new"
+    slabs = [canvas.watch.judging._slabs._most_bytes for canvas in run.canvases.all]
+    assert slabs == [judge_module.SLAB_BYTES // 3] * 3
+    assert [canvas.growth._most_bytes for canvas in run.canvases.all] == [judge_module.MOST_BYTES // 3] * 3
 
 
 def test_a_judge_that_fails_costs_the_run_nothing_but_its_judgement(
@@ -219,18 +299,16 @@ def test_a_server_that_does_not_judge_says_so(server: Server, closed: Closed) ->
 def watched(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int], *, whole: bool) -> tuple[Judge, SimpleNamespace]:
     """Return a judge whose thread does not run, and a run of a canvas that it may or may not copy whole."""
     if not whole:
-        monkeypatch.setattr(judge_module, "WHOLE_PX", 0)
-    monkeypatch.setattr(judge_module, "PART_PX", 32)
+        monkeypatch.setattr(beginning, "WHOLE_PX", 0)
+    monkeypatch.setattr(beginning, "PART_PX", 32)
     engine = fake.FakeEngine()
     reconstruction = fake.FakeReconstruction(engine, shape)
-    canvas = SimpleNamespace(reconstruction=reconstruction, n_frames=0, name="")
+    canvas = Canvas(reconstruction=reconstruction, table=None)
     start = SimpleNamespace(shape=shape, calibration=CALIBRATION, name="r")
     run = SimpleNamespace(
         start=start,
-        canvases=SimpleNamespace(first=canvas, names=()),
-        watch=None,
-        growth=None,
-        no_growth="",
+        canvases=SimpleNamespace(first=canvas, all=(canvas,), names=()),
+        turns=None,
         region=None,
         notice=lambda _: None,
     )
@@ -244,27 +322,27 @@ def test_what_is_looked_at_is_where_the_structure_is(monkeypatch: pytest.MonkeyP
     frames = np.full((4, 60, 70), 100, np.uint16)
     canvas.reconstruction.add(frames)
     judge.saw(run, canvas, frames)
-    assert run.watch.judging is None  # nothing there yet
+    assert canvas.watch.judging is None  # nothing there yet
     frames[:, 30:36, 50:60] = 300
     canvas.reconstruction.add(frames)
     canvas.n_frames = 8
-    run.watch.due_at = 0.0
+    canvas.watch.due_at = 0.0
     judge.saw(run, canvas, frames)
-    part = run.watch.judging.part
+    part = canvas.watch.judging.part
     assert (part.height, part.width) == (16, 16)
     assert part.row <= 30 < 36 <= part.row + 16
     assert part.column <= 50 < 60 <= part.column + 16
-    run.watch.due_at = 0.0
+    canvas.watch.due_at = 0.0
     judge.saw(run, canvas, frames)
-    _, _, look = judge._looks.get_nowait()
-    assert run.watch.judging.is_whole is whole
+    _, _, _, look = judge._looks.get_nowait()
+    assert canvas.watch.judging.is_whole is whole
     expected = canvas.reconstruction.canvas
     np.testing.assert_array_equal(look.canvas, expected if whole else expected[part.on_canvas])
     assert look.canvas.base is None
     assert (look.coarse is None) is whole
     np.testing.assert_array_equal(look.raw, frames[(slice(None), *part.on_camera)].repeat(2, 0)[:8])
-    run.watch.judging.take(look)
-    assert run.watch.judging.errors[0].error.shape == (60, 70)
+    canvas.watch.judging.take(look)
+    assert canvas.watch.judging.errors[0].error.shape == (60, 70)
 
 
 def test_drift_that_is_not_taken_out_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,27 +356,36 @@ def test_drift_that_is_not_taken_out_is_told_once(monkeypatch: pytest.MonkeyPatc
         canvas.n_frames = 4
         judge.saw(run, canvas, frames)
         monkeypatch.setattr(Judging, "drift_shows", property(lambda _self: True))
-        look = judge._look(run, run.watch, run.watch.judging, canvas, compare=False)
+        look = judge_module._look(run, canvas, canvas.watch, canvas.watch.judging, compare=False)
         for _ in range(2):
-            judge._looks.put((run, run.watch, look))
+            judge._looks.put((run, run.turns, canvas, look))
         judge.stop()
         judge.work()
-        assert not run.watch.trouble
+        assert not run.turns.trouble
         assert [notice for notice in run.notices if "its drift is told, but not taken out" in notice] == run.notices
         assert len(run.notices) == told
-        assert (run.growth is None) is bool(told)
-        assert ("too large" in run.no_growth) is bool(told)
+        assert (canvas.growth is None) is bool(told)
+        assert ("too large" in canvas.no_growth) is bool(told)
 
 
 @pytest.mark.parametrize(
-    ("side", "there", "whole"),
-    [(512, 2**30, True), (512, 2**27, False), (8192, 8 * 2**30, True), (8192, 2 * 2**30, False), (16385, None, False)],
+    ("side", "beside", "there", "whole"),
+    [
+        (512, 0, 2**30, True),
+        (512, 0, 2**27, False),
+        (512, 7, 2**30, False),
+        (8192, 0, 8 * 2**30, True),
+        (8192, 1, 8 * 2**30, True),
+        (8192, 3, 8 * 2**30, False),
+        (8192, 0, 2 * 2**30, False),
+        (16385, 0, None, False),
+    ],
 )
 def test_a_canvas_is_copied_whole_where_the_memory_has_room_for_it(
-    monkeypatch: pytest.MonkeyPatch, side: int, there: int | None, whole: bool
+    monkeypatch: pytest.MonkeyPatch, side: int, beside: int, there: int | None, whole: bool
 ) -> None:
-    monkeypatch.setattr(judge_module, "available_bytes", lambda _device: there)
-    assert judge_module._has_room_for(side * side) is whole
+    monkeypatch.setattr(beginning, "available_bytes", lambda _device: there)
+    assert beginning._has_room_for(side * side, beside) is whole
 
 
 def test_a_region_elsewhere_has_the_judge_look_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,23 +396,23 @@ def test_a_region_elsewhere_has_the_judge_look_there(monkeypatch: pytest.MonkeyP
     canvas.reconstruction.add(frames)
     canvas.n_frames = 4
     judge.saw(run, canvas, frames)
-    before = run.watch.judging
+    before = canvas.watch.judging
     assert before.part.meets((0, 0, 16, 16))
     run.region = (40, 30, 30, 30)
     frames[:, 40:44, 50:54] = 150
     canvas.reconstruction.add(frames)
-    run.watch.due_at, run.watch.busy = 0.0, True
+    canvas.watch.due_at, run.turns.busy = 0.0, True
     judge.saw(run, canvas, frames)
-    assert run.watch.judging is before, "not while it thinks"
-    run.watch.busy = False
+    assert canvas.watch.judging is before, "not while it thinks"
+    run.turns.busy = False
     judge.saw(run, canvas, frames)
-    part = run.watch.judging.part
-    assert run.watch.judging is not before
+    part = canvas.watch.judging.part
+    assert canvas.watch.judging is not before
     assert part.meets(run.region)
     assert part.row <= 40 < 44 <= part.row + part.height
-    look = judge._look(run, run.watch, run.watch.judging, canvas, compare=True)
-    run.watch.judging.take(look)
-    excess = run.watch.judging.errors[0].excess
+    look = judge_module._look(run, canvas, canvas.watch, canvas.watch.judging, compare=True)
+    canvas.watch.judging.take(look)
+    excess = canvas.watch.judging.errors[0].excess
     assert excess.shape == (60, 70)
     assert not excess[:30].any()
     assert not excess[:, :40].any()
@@ -340,16 +427,16 @@ def test_no_look_while_busy_or_before_it_is_due(monkeypatch: pytest.MonkeyPatch)
         canvas.reconstruction.add(frames)
         canvas.n_frames += 2
         if n == 20:
-            run.watch.due_at, run.watch.busy = 0.0, True
+            canvas.watch.due_at, run.turns.busy = 0.0, True
         judge.saw(run, canvas, frames)
         assert judge._looks.empty()
-        assert len(run.watch.raw) <= 16
-    run.watch.busy = False
+        assert len(canvas.watch.raw) <= 16
+    run.turns.busy = False
     judge.saw(run, canvas, frames)
     assert judge._looks.qsize() == 1
     judge.saw(run, canvas, frames)
     assert judge._looks.qsize() == 1
-    assert run.watch.due_at > time.monotonic() + 3000
+    assert canvas.watch.due_at > time.monotonic() + 3000
 
 
 def looked_at(n: int, drift_nm: float, density: float = 1.0) -> tuple[Judging, np.ndarray]:
@@ -384,7 +471,6 @@ def looked_at(n: int, drift_nm: float, density: float = 1.0) -> tuple[Judging, n
         total = np.mean(frames, 0)
         look = Look(
             n_frames=(k + 1) * step,
-            name="",
             canvas=canvas.copy(),
             coarse=None,
             widefield=((total - 100) * 0.5).astype(np.float32),
@@ -461,7 +547,6 @@ def judged_stream(engine: Engine, frames: np.ndarray, calibration: Calibration =
         judging.take(
             Look(
                 n_frames=first + 16,
-                name="",
                 canvas=reconstruction.canvas().copy(),
                 coarse=None,
                 widefield=reconstruction.widefield() if last else None,
@@ -543,6 +628,7 @@ def test_run_json_and_the_corrected_picture(tmp_path: Path, monkeypatch: pytest.
     (corrected,) = [file for file in record.files if "drift_corrected" in file.name]
     assert corrected.name == "superres_drift_corrected.ome.tif"
     assert corrected.name in record.canvases[0].files
+    assert record.canvases[0].judgement is UNSET, "of the only one it is the run's"
     image, pixel_size_nm = read_image(tmp_path / "out" / corrected.name)
     assert pixel_size_nm == pytest.approx(12.5)
     plain, _ = read_image(tmp_path / "out" / "superres.ome.tif")
@@ -560,6 +646,49 @@ def test_run_json_and_the_corrected_picture(tmp_path: Path, monkeypatch: pytest.
     assert 0 < sums[0] < sums[1] < sums[2]
     assert (places[None].superres.pixels == plain).all()
     assert (saved(replace(EVERYTHING, corrected=True)).superres.pixels == image).all()
+    saved.close()
+
+
+def test_each_canvas_has_its_judgement_and_its_replay(
+    small: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge_module, "_WORK_SHARE", 1.0)
+    monkeypatch.setattr(judge_module, "_LOOK_SHARE", 1.0)
+    writer = RunWriter(small, tmp_path / "out", folder_per_run=False)
+    with (
+        Server(small, finish=writer, bind="tcp://127.0.0.1:*", judge_s=ALWAYS_S) as server,
+        stream(server.address, name="r", calibration=CALIBRATION) as run,
+    ):
+        for number, frame in enumerate(storm(24).astype(np.uint16)):
+            run.send(frame, {"time": number // 2, "channel": "AB"[number % 2]})
+            if number % 2:
+                soon(partial(is_idle, server, number // 2 + 1))
+    server.raise_if_failed()
+    record = read_record(tmp_path / "out")
+    saved = SavedView(tmp_path / "out")
+    names = ["channel-A", "channel-B"]
+    for name, route in zip(names, record.canvases, strict=True):
+        assert f"replay_{name}.ome.tif" in route.files
+        assert route.judgement.final.canvas == name
+        assert route.judgement.final.frames == route.replay[-1] == 12
+        first, last = (saved(replace(EVERYTHING, canvas=name, at=at)) for at in (0, None))
+        assert first.replay.frames == last.replay.frames == tuple(route.replay)
+        assert 0 < first.superres.pixels.sum() < last.superres.pixels.sum()
+        assert last.judgement == route.judgement.final
+    assert record.judgement.final.canvas in names
+    assert record.judgement.final.sentence.startswith(record.judgement.final.canvas)
+    saved.close()
+    # What version 0.4 left: the judgement of the first canvas is the run's.
+    path = tmp_path / "out" / "run.json"
+    old = json.loads(path.read_text())
+    old["judgement"]["final"] |= {"canvas": "channel-A", "sentence": "as the training"}
+    for route in old["canvases"]:
+        del route["judgement"]
+    path.write_text(json.dumps(old))
+    assert read_record(path).canvases[0].judgement is UNSET
+    saved = SavedView(tmp_path / "out")
+    assert saved(replace(EVERYTHING, canvas="channel-A")).judgement.sentence == "as the training"
+    assert saved(replace(EVERYTHING, canvas="channel-B")).judgement is None
     saved.close()
 
 
@@ -609,5 +738,7 @@ def test_the_comparison_is_on_half_pixels_where_that_is_not_too_much() -> None:
 
 def test_a_watch_that_never_looked_has_no_record() -> None:
     judge = Judge(threading.Condition(), 1.0)
-    assert judge.close(SimpleNamespace(watch=None)) == (None, None)
-    assert judge.close(SimpleNamespace(watch=Watch())) == (None, None)
+    canvas = Canvas(reconstruction=SimpleNamespace(), table=None, watch=Watch())
+    for turns in (None, Turns()):
+        judge.close(SimpleNamespace(turns=turns, canvases=SimpleNamespace(all=(canvas,), names=())))
+        assert canvas.judgement is canvas.corrected is None

@@ -13,11 +13,11 @@ from PIL import Image
 
 import fake_engine as fake
 from fake_engine import FakeEngine
-from served import SHAPE, Closed, make_hook, movie
+from served import SHAPE, Closed, make_hook, movie, soon
 from stormlive.cli.app import run
 from stormlive.output.ome_tiff import write_image
 from stormlive.server.loop import Server
-from stormlive.viewer import remote, screen
+from stormlive.viewer import remote, screen, window
 from stormlive.viewer.remote import RemoteView
 from stormlive.viewer.saved import SavedView
 from stormlive.viewer.view import EVERYTHING, LiveView, Visible
@@ -61,6 +61,64 @@ def test_the_window_is_given_what_it_wants_or_else_what_there_is(server: Server)
         assert whole.pixel_size_nm == 50
     finally:
         view.close()
+
+
+def test_a_window_stays_with_its_own_run_or_follows_the_newest(server: Server) -> None:
+    """Two cameras share a server."""
+    first, second = (make_hook(server.address, name=name) for name in ("one", "two"))
+    own = RemoteView(server.address, run=lambda: first.run if first.progress.offered else None)
+    newest = RemoteView(server.address)
+    try:
+        assert own(EVERYTHING) is None
+        assert "is ready" in own.waits_for()
+        assert "It waits for the run's first frame." in own.waits_for()
+        second(FRAMES[0])
+        until(newest, lambda shown: shown.report.name == "two")
+        assert own(EVERYTHING) is None, "another's run is not its own"
+        first(FRAMES[1])
+        until(own, lambda shown: shown.report.name == "one" and shown.report.live == 1)
+        until(newest, lambda shown: shown.report.name == "one")
+        second(FRAMES[2])
+        soon(lambda: second.progress.live == 2)
+        assert own(replace(EVERYTHING, last=True)).report.name == "one"
+        assert first.close().complete
+        shown = until(own, lambda shown: shown.report.state == "finished")
+        np.testing.assert_allclose(shown.superres.pixels, fake.direct_canvas(FRAMES[1:2]), rtol=1e-5)
+        np.testing.assert_allclose(own.whole(None).pixels, fake.direct_canvas(FRAMES[1:2]), rtol=1e-5)
+        until(newest, lambda shown: shown.report.name == "two")
+    finally:
+        own.close()
+        newest.close()
+        second.close()
+
+
+def test_view_stays_with_the_run_of_a_name(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    titles = []
+
+    def run_window(view: RemoteView, title: str, **_: object) -> None:
+        titles.append(title)
+        until(view, lambda shown: shown.report.name == "one")
+
+    monkeypatch.setattr(screen, "has_display", lambda: True)
+    monkeypatch.setattr(window, "run_window", run_window)
+    monkeypatch.setattr("stormlive.cli.view._LISTEN_S", 0.4)
+    hooks = [make_hook(server.address, name=name) for name in ("one", "two")]
+    try:
+        for hook in hooks:
+            hook(FRAMES[0])
+            soon(lambda hook=hook: hook.progress.live == 1)
+        assert run(["view", server.address, "--run", "one"]) == 0
+        assert titles == [f"stormlive – one on {server.address}"]
+        capsys.readouterr()
+        assert run(["view", server.address, "--run", "three"]) == 1
+        assert "got 'three'; the runs there: one, two" in " ".join(capsys.readouterr().err.split())
+    finally:
+        for hook in hooks:
+            hook.close()
+    assert run(["view", str(tmp_path), "--run", "one"]) == 1
+    assert "leave it out" in capsys.readouterr().err
 
 
 def test_strips_make_up_the_whole_canvas(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from stormlive.output import manifest
+from stormlive.output import preview
 from stormlive.output.manifest import (
     CameraRecord,
     ModelRecord,
@@ -120,7 +120,7 @@ def test_no_record_of_a_run_whose_files_failed(tmp_path: Path, monkeypatch: pyte
     def fail(*args: object) -> None:
         raise InputError("cannot write preview.png")
 
-    monkeypatch.setattr(manifest, "write_preview", fail)
+    monkeypatch.setattr(preview, "write_preview", fail)
     with pytest.raises(InputError):
         write(tmp_path)
     assert not (tmp_path / "run.json").exists()

@@ -264,6 +264,53 @@ GOLDEN_LATER: list[tuple[Message, str]] = [
         "a66e627974657308a46c697665cd015fa6636f64696e67a47a6c6962",
     ),
     (
+        View(request=3, contrast=True),
+        "8aa474797065a476696577a77265717565737403a372756ec0a770696374757265a663616e766173a56c6576656c00a1"
+        "7800a17900a177ce7fffffffa168ce7fffffffa8636f6e7472617374c3",
+    ),
+    (
+        Viewed(
+            request=3,
+            run=RUN,
+            picture="last",
+            level=0,
+            x=0,
+            y=0,
+            w=1,
+            h=2,
+            nbytes=8,
+            live=351,
+            contrast=tuple((0.0, n / 2) for n in range(1, 11)),
+        ),
+        "8ca474797065a6766965776564a77265717565737403a372756ed92431323334353637382d313233342d353637382d31"
+        "3233342d353637383132333435363738a770696374757265a46c617374a56c6576656c00a17800a17900a17701a16802"
+        "a66e627974657308a46c697665cd015fa8636f6e74726173749a92cb0000000000000000cb3fe000000000000092cb00"
+        "00000000000000cb3ff000000000000092cb0000000000000000cb3ff800000000000092cb0000000000000000cb4000"
+        "00000000000092cb0000000000000000cb400400000000000092cb0000000000000000cb400800000000000092cb0000"
+        "000000000000cb400c00000000000092cb0000000000000000cb401000000000000092cb0000000000000000cb401200"
+        "000000000092cb0000000000000000cb4014000000000000",
+    ),
+    (
+        Viewed(
+            request=3,
+            run=RUN,
+            picture="last",
+            level=0,
+            x=0,
+            y=0,
+            w=1,
+            h=2,
+            nbytes=8,
+            live=351,
+            canvas="z-1",
+            judgement=Judgement(frames=350, canvas="z-1", gauge="green", rsp=0.5),
+        ),
+        "8da474797065a6766965776564a77265717565737403a372756ed92431323334353637382d313233342d353637382d31"
+        "3233342d353637383132333435363738a770696374757265a46c617374a56c6576656c00a17800a17900a17701a16802"
+        "a66e627974657308a46c697665cd015fa663616e766173a37a2d31a96a756467656d656e7484a66672616d6573cd015e"
+        "a663616e766173a37a2d31a56761756765a5677265656ea3727370cb3fe0000000000000",
+    ),
+    (
         Status(state="running", model="livenet", device="cpu", region=(8, 16, 32, 64)),
         "de0016a474797065a6737461747573a57374617465a772756e6e696e67a56d6f64656ca76c6976656e6574a664657669"
         "6365a3637075a372756ec0a46e616d65a0ab657869745f737461747573c0a8726563656976656400a46c69766500a872"
@@ -341,6 +388,16 @@ def test_the_names_of_all_canvases_fit_one_status() -> None:
         with pytest.raises(ProtocolError):
             decode(changed(status, canvases=too_much))
     assert decode(changed(View(request=1), canvas=None)).canvas is None
+
+
+@pytest.mark.parametrize("pair", [(1.0, 1.0), (2.0, 1.0), (float("nan"), 1.0), (0.0, float("inf")), (0.0,), (0.0, "1")])
+def test_a_contrast_that_is_none_is_a_protocol_error(pair: tuple) -> None:
+    viewed = Viewed(request=3, run=RUN, picture="last", level=0, x=0, y=0, w=1, h=2, nbytes=8, live=351)
+    good = [(0.0, 1.0)] * 9
+    assert decode(changed(viewed, contrast=[*good, (0.0, 2.0)])).contrast[9] == (0.0, 2.0)
+    for contrast in ([*good, pair], good, [*good, *good]):
+        with pytest.raises(ProtocolError):
+            decode(changed(viewed, contrast=contrast))
 
 
 @pytest.mark.parametrize(("message", "data"), [*GOLDEN, *GOLDEN_LATER])

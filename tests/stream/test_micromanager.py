@@ -60,7 +60,7 @@ def test_without_hook_without_saving_and_with_an_own_configuration(tmp_path: Pat
 def test_settings_that_cannot_be_are_refused_in_one_line(tmp_path: Path, scenario: Play) -> None:
     answer = scenario("bad_settings", tmp_path)
     words = {
-        "roi": "within 64 × 48 pixels",
+        "roi": "picture of 64x48 pixels",
         "binning": "binning of 1, 2, 4, 8",
         "exposure": "20000 ms",
         "too many": "at most the 10 frames",

@@ -42,6 +42,7 @@ def test_set_operations(a: list[tuple[int, int]], b: list[tuple[int, int]], n: i
     left, right = Ranges(a), Ranges(b)
     assert numbers(left.subtract(right)) == expected(a) - expected(b)
     assert numbers(left.complement(n)) == set(range(n)) - expected(a)
+    assert all(left.covers(first, n) == (set(range(first, n + 1)) <= expected(a)) for first in range(0, 82, 3))
     left.merge(right)
     assert numbers(left) == expected(a) | expected(b)
 

@@ -24,6 +24,7 @@ from stormlive.offline.cluster import local_cluster
 from stormlive.offline.picture import Picture
 from stormlive.offline.run import Farm, chunk_frames, stretches_of
 from stormlive.offline.unfinished import Unfinished
+from stormlive.output.manifest import read_record
 from stormlive.output.ome_tiff import read_image
 from stormlive.ranges import Ranges
 from stormlive.server.engine import Engine
@@ -145,8 +146,16 @@ def test_pictures_and_tables_are_those_of_the_single_process(model: Path, capsys
     assert reconstruct(model, *asked, "-o", "shared", "--localizations", "shared.csv", "--workers", "2") == 0
     assert "frames in" in " ".join(capsys.readouterr().err.split())
     names = ["long", "two_c-0", "two_c-1"]
-    files = sorted(f"{name}{suffix}" for name in names for suffix in (".ome.tif", ".png"))
+    files = sorted(f"{name}{suffix}" for name in names for suffix in (".ome.tif", ".png", ".run.json"))
     assert sorted(path.name for path in Path("shared").iterdir()) == files
+    records = [read_record(Path(at) / "two_c-1.run.json") for at in ("alone", "shared")]
+    assert [record.frames["replayed"] for record in records] == [[[0, 69]]] * 2
+    finals = [record.judgement.final for record in records if record.judgement is not None]
+    assert [(final.frames, final.gauge, final.sentence) for final in finals] == [
+        (70, finals[0].gauge, finals[0].sentence)
+    ] * 2
+    assert reconstruct(model, *asked, "-o", "shared", "--workers", "2") == 1
+    assert "long.ome.tif exists already" in " ".join(capsys.readouterr().err.split())
     for name in names:
         (one, size_nm), (other, other_nm) = (read_image(Path(at) / f"{name}.ome.tif") for at in ("alone", "shared"))
         assert size_nm == other_nm == 25
@@ -272,7 +281,7 @@ def test_the_single_process_needs_no_dask(
         monkeypatch.delitem(sys.modules, name)
     assert reconstruct(model, "m.tif", "-o", "x.ome.tif") == 0
     capsys.readouterr()
-    assert reconstruct(model, "m.tif", "-o", "x.ome.tif", "--workers", "1") == 1
+    assert reconstruct(model, "m.tif", "-o", "y.ome.tif", "--workers", "1") == 1
     assert "pip install 'stormlive[dask]'" in capsys.readouterr().err
 
 

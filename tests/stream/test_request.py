@@ -56,6 +56,21 @@ def test_a_region_beside_the_frames_is_refused_before_anything_starts(request_fo
     assert prepare(microscope, device="cpu").region == beside.region, "its frames are not known yet"
 
 
+@pytest.mark.parametrize("roi", [(0, 20, 32, 13), (0, 0, 33, 1), (4, 4, 0, 4)])
+def test_a_roi_beside_the_sensor_is_refused_before_anything_starts(
+    request_for: RunRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, roi: tuple[int, int, int, int]
+) -> None:
+    monkeypatch.setattr("stormlive.cli.cameras.refuse_too_fast", pytest.fail)
+    asked = replace(request_for, roi=roi)
+    for source in (asked.source, Simulated(shape=(32, 32))):
+        with pytest.raises(InputError, match=r"the ROI \d.* of 32x32 pixels: .* X \+ WIDTH may be 32 at most"):
+            prepare(replace(asked, source=source), device="cpu")
+    microscope = Microscope(config=tmp_path / "scope.cfg")
+    assert prepare(replace(asked, source=microscope), device="cpu").acquisition.roi == roi, (
+        "its sensor is not known yet"
+    )
+
+
 def test_a_microscope_is_left_to_its_configuration(request_for: RunRequest, tmp_path: Path) -> None:
     source = Microscope(config=tmp_path / "scope.cfg", mm_dir=tmp_path)
     asked = prepare(replace(request_for, source=source, roi=(1, 2, 3, 4)), device="cpu").acquisition

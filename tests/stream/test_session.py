@@ -12,9 +12,10 @@ from uuid import uuid4
 import pytest
 from msgspec import UNSET
 
+from served import soon
 from stormlive.acquire.acquisition import AcquisitionProgress, AcquisitionSettings
 from stormlive.acquire.process import LOG_NAME
-from stormlive.cli import live, live_run, session, status
+from stormlive.cli import desk, live, live_run, session, status
 from stormlive.cli.live_run import Session
 from stormlive.cli.session import run_session
 from stormlive.viewer import window
@@ -58,7 +59,7 @@ def acquisition(monkeypatch: pytest.MonkeyPatch) -> type[Acquisition]:
         yield SimpleNamespace(address="tcp://127.0.0.1:1", status=lambda *_: None)
 
     def view(*_: object, **__: object) -> SimpleNamespace:
-        return SimpleNamespace(whole=None, steer=None, close=lambda: None)
+        return SimpleNamespace(whole=None, steer=None, waits_for=None, close=lambda: None)
 
     monkeypatch.setattr(live_run, "AcquisitionProcess", Stand)
     monkeypatch.setattr(live_run, "connected", connected)
@@ -78,8 +79,8 @@ def test_what_comes_after_the_files_does_not_wait_for_the_window(
     written = threading.Event()
     opened = []
 
-    def run_window(*_: object, origin: tuple[int, int] | None, **__: object) -> None:
-        assert origin == (None if shared else (7, 3)), "of a server that others use, nobody knows whose picture it is"
+    def run_window(*_: object, origin: tuple[int, int], **__: object) -> None:
+        assert origin == (7, 3), "it shows its own run, also on a server that others use"
         assert written.wait(10)  # its user closes it when the picture is there
         opened.append(True)
 
@@ -102,13 +103,33 @@ def test_an_acquisition_that_never_began_leaves_no_empty_folder(
     tmp_path: Path, acquisition: type[Acquisition], log: str, was_there: bool, stays: bool
 ) -> None:
     folder = tmp_path / "run"
-    acquisition.report = SimpleNamespace(failure="expected a region within 64 × 64 pixels", hook=None, result=None)
+    acquisition.report = SimpleNamespace(failure="the ROI is beside the camera", hook=None, result=None)
     acquisition.log = log
     if was_there:
         folder.mkdir()
-    with pytest.raises(InputError, match="expected a region"):
+    with pytest.raises(InputError, match="the ROI is"):
         run_session(settings(folder), folder, window=False)
     assert folder.exists() is stays
+
+
+def test_nor_does_one_that_the_window_has_started(
+    tmp_path: Path, acquisition: type[Acquisition], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder is gone when the window says so: the next run gets its name."""
+    acquisition.report = SimpleNamespace(failure="no camera", hook=None, result=None)
+    folder = tmp_path / "run"
+    monkeypatch.setattr(desk, "prepare", lambda *_, **__: settings(folder))
+    runs = desk.Desk("cpu")
+    runs.start(SimpleNamespace(out=folder))  # type: ignore[arg-type]
+    soon(lambda: runs.state.failed)
+    assert not folder.exists()
+    assert (runs.state.phase, runs.state.told, runs.state.address, runs.state.folder) == (
+        "idle",
+        "no camera",
+        None,
+        None,
+    )
+    runs.close()
 
 
 def test_a_run_that_has_finished_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:

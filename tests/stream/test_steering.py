@@ -137,7 +137,8 @@ def test_the_region_and_how_the_canvas_grew_outlive_a_server(tmp_path: Path, mon
         given_to(hook, frames[10:], client, 30)
         soon(lambda: client.status(1.0).durable == 30)
         (run,) = first._runs.shown()
-        soon(lambda: run.growth is not None and run.growth.frames and not run.being_kept)
+        canvas = run.canvases.first
+        soon(lambda: canvas.growth is not None and canvas.growth.frames and not run.being_kept)
         run.changed = True
         soon(lambda: not run.changed and not run.being_kept)
     kept = tmp_path / "kill" / "run" / CHECKPOINT_DIR
@@ -153,7 +154,7 @@ def test_the_region_and_how_the_canvas_grew_outlive_a_server(tmp_path: Path, mon
     with second:
         (again,) = second._runs.shown()
         assert again.region == RIGHT
-        assert again.growth.frames[-1] <= 30
+        assert again.canvases.first.growth.frames[-1] <= 30
         soon(lambda: closed.runs)
     ((_, reconstruction),) = closed.runs
     np.testing.assert_allclose(reconstruction.canvas, within(frames[:10], LEFT) + within(frames[10:], RIGHT), rtol=1e-6)

@@ -112,7 +112,11 @@ def test_what_a_training_starts_from_is_not_replaced_by_it(capsys: pytest.Captur
     before = Path("mine.safetensors").read_bytes()
     assert train(RECIPE.format(steps=4), "--start-from", "mine.safetensors") == 1
     assert "would replace mine.safetensors, which it starts from" in capsys.readouterr().err
+    assert train(RECIPE.format(steps=4)) == 1
+    assert "mine.safetensors exists already; choose another name, or add --overwrite" in capsys.readouterr().err
     assert Path("mine.safetensors").read_bytes() == before
+    assert train(RECIPE.format(steps=2), "--overwrite") == 0
+    assert read_card(Path("mine.safetensors")).trained["steps"] == 2
 
 
 def test_a_shipped_recipe_is_shown_as_the_start_of_an_own_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,11 +15,12 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
-from stormlive.output.display import scale_bar_nm
+from stormlive.output.display import auto_contrast, auto_contrasts, scale_bar_nm, sum_pool
 from stormlive.viewer import screen
 from stormlive.viewer.offscreen import offscreen_scene, render
 from stormlive.viewer.view import EVERYTHING, FINEST, LiveView, Picture
 from stormlive.viewer.window import run_window
+from stormlive.wire.viewing import CONTRAST_PERCENTILES
 from stormlive_sim.errors import InputError
 
 SCENARIOS = Path(__file__).with_name("window_scenario.py")
@@ -199,6 +200,30 @@ def test_contrast_follows_the_data_and_nan_is_black(drawn: Drawn) -> None:
         assert left[:560].max() < 10
     assert len(set(bright)) == 1
     assert bright[0] == pytest.approx((1250 / drawn.scene.visible().nm_per_screen_px) ** 2, rel=0.02)
+
+
+def test_a_known_contrast_is_that_of_the_whole_wherever_one_looks(drawn: Drawn) -> None:
+    canvas = np.random.default_rng(3).gamma(2.0, size=(512, 512)).astype(np.float32)
+    canvas[:, :256] *= 9
+    pane, whole = drawn.scene.superres, auto_contrasts(canvas, CONTRAST_PERCENTILES)
+    per_um2 = 1 / 0.0125**2
+    shown = []
+    for x in (0, 256):
+        part = Picture(pixels=canvas[:256, x : x + 256], pixel_size_nm=12.5, x_nm=12.5 * x, contrast=whole)
+        drawn.show(replace(view(np.zeros((64, 64), np.float32), canvas), superres=part))
+        drawn.scene.look_at(12.5 * x, 0, 3200, 3200)
+        drawn.scene.refresh()
+        shown.append(pane.limits)
+    assert shown[0] == shown[1] == pytest.approx([limit * per_um2 for limit in auto_contrast(canvas)])
+    pane.look = replace(pane.look, percentile=90.0)
+    assert pane.limits == pytest.approx([limit * per_um2 for limit in auto_contrast(canvas, percentile=90.0)])
+    pane.look = replace(pane.look, percentile=99.5)
+    # Zoomed out, until a coarser picture comes, from what the part becomes; by itself that is nine times darker.
+    drawn.scene.look_at(0, 0, 20_000, 20_000)
+    drawn.scene.refresh()
+    factor = pane._drawn[1]
+    assert factor > 1
+    assert pane.limits[1] == pytest.approx(auto_contrast(sum_pool(canvas, factor))[1] / factor**2 * per_um2, rel=0.15)
 
 
 def test_the_user_steps_through_the_canvases_of_a_run(drawn: Drawn) -> None:
@@ -432,13 +457,14 @@ def test_closing_the_window_waits_for_the_answer_under_way(virtual_screen: str) 
         from PySide6.QtCore import QTimer
         from PySide6.QtWidgets import QApplication
 
-        under_way, answered = threading.Event(), threading.Event()
+        under_way, closed, answered = threading.Event(), threading.Event(), threading.Event()
 
         def fetch(visible):
             asked.append(visible)
             if len(asked) == 3:
                 under_way.set()
-                time.sleep(0.5)
+                assert closed.wait(30)
+                time.sleep(0.2)
                 answered.set()
             return shown()
 
@@ -448,6 +474,7 @@ def test_closing_the_window_waits_for_the_answer_under_way(virtual_screen: str) 
             if under_way.is_set():
                 for window in app.topLevelWindows():
                     window.close()
+                closed.set()
 
         timer = QTimer()
         timer.timeout.connect(close_as_a_user_does)

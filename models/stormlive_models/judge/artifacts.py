@@ -43,7 +43,7 @@ class ArtifactMap:
     rse : float
         Root of the mean squared error, photons.
     rsp : float
-        Pearson's correlation of widefield and blurred canvas, at most 1; NaN where one is constant.
+        Pearson's correlation of widefield and blurred canvas, at most 1; 0 where they have nothing in common.
     best_rsp : float
         What a canvas without fault would reach in this noise.
     sigma_px : float
@@ -119,7 +119,7 @@ def artifact_map(canvas: NDArray[np.floating], widefield: NDArray[np.floating], 
         excess=excess.astype(np.float32),
         marked=marked,
         rse=float(np.sqrt((error**2).mean())),
-        rsp=_correlation(target, model),
+        rsp=_correlation(target, model) if scale else 0.0,
         best_rsp=math.sqrt(max(0.0, 1 - float((noise**2).mean() / target.var()))),
         sigma_px=sigma_px,
         scale=scale,

@@ -131,11 +131,32 @@ def _autocovariance(change: NDArray[np.float64], reach: int) -> NDArray[np.float
     return np.asarray(sums / np.outer(rows, columns))
 
 
-def spot_sigma_px(seen: Blinks) -> float | None:
-    """Return the width of the spots that come and go, however dense; None where it cannot be told.
+@dataclass(frozen=True, kw_only=True)
+class Spot:
+    """The spots that come and go.
+
+    Attributes
+    ----------
+    sigma_px : float
+        Their width.
+    power : float
+        The variance of their light, photons².
+    """
+
+    sigma_px: float
+    power: float
+
+    @property
+    def variance_px(self) -> float:
+        """Of their width as pixels show it, px²."""
+        return self.sigma_px**2 + _PIXEL_VARIANCE
+
+
+def spot_of(seen: Blinks) -> Spot | None:
+    """Return what the spots that come and go are like, however dense; None where it cannot be told.
 
     A Gaussian, blurred by the pixel, is fitted to the autocovariance: on simulated frames of 0.1 to 10 emitters/µm² and
-    widths of 75 to 300 nm it is right to 3 %.
+    widths of 75 to 300 nm the width is right to 3 %.
     """
     if not seen.differences:
         return None
@@ -161,4 +182,4 @@ def spot_sigma_px(seen: Blinks) -> float | None:
     rest = math.sqrt(float((found.fun**2).mean()))
     if rest > _MOST_MISFIT * power or not bounds[0][1] * 1.01 < sigma_px < bounds[1][1] * 0.99:
         return None
-    return float(sigma_px)
+    return Spot(sigma_px=float(sigma_px), power=float(power) * highest)

@@ -9,9 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from stormlive_models.fit import Fits
-from stormlive_models.judge.blinking import LEAST_SIDE_PX, Blinks, blinks, spot_sigma_px
+from stormlive_models.judge.artifacts import ArtifactMap
+from stormlive_models.judge.blinking import LEAST_SIDE_PX, Blinks, blinks, spot_of
 from stormlive_models.judge.calibration import comparison, has_light_and_shade
 from stormlive_models.judge.camera import LEAST_SIGMA_PX, Transfer, transfer
+from stormlive_models.judge.crowding import Crowd, crowd, darkness
 from stormlive_models.judge.mismatch import Figures, isolated_spots, measure
 
 Blinking = Literal["unknown", "yes", "no more", "never", "dark"]
@@ -45,6 +47,9 @@ class Frames:
         self._tiles: list[Transfer] = []
         self._blinks: deque[Blinks] = deque(maxlen=_KEPT_BLINKS)
         self._all_blinks: Blinks | None = None
+        self._looks: deque[NDArray[np.float32]] = deque(maxlen=_KEPT_LOOKS)
+        self._settled: deque[Blinks] = deque(maxlen=_KEPT_BLINKS)
+        self._darkest: deque[float] = deque(maxlen=_KEPT_LOOKS)
         self.figures = Figures()
 
     def see(self, raw: NDArray[Any]) -> None:
@@ -56,6 +61,7 @@ class Frames:
             new = blinks(photons.numpy(), self._pixel_nm)
             self._blinks.append(new)
             self._all_blinks = new if self._all_blinks is None else Blinks.join([self._all_blinks, new])
+            self._note_crowd(photons.numpy())
         if len(raw) > 1 and np.issubdtype(raw.dtype, np.integer):
             self._tiles.append(transfer(raw))
             while sum(len(tiles.mean) for tiles in self._tiles) > _KEPT_TILES:
@@ -63,14 +69,31 @@ class Frames:
         found = measure(Fits.concatenate(list(self._fits)), self._pixel_nm)
         if found.psf_sigma_nm is None:
             # No spots stand alone: what can be told all the same.
-            sigma_px = spot_sigma_px(Blinks.join(self._blinks)) if self._blinks else None
+            spot = spot_of(Blinks.join(self._blinks)) if self._blinks else None
             found = replace(
                 found,
-                psf_sigma_nm=None if sigma_px is None else sigma_px * self._pixel_nm,
+                psf_sigma_nm=None if spot is None else spot.sigma_px * self._pixel_nm,
                 background=float(np.percentile(photons.mean(0).numpy(), _DARK_PERCENTILE)),
             )
         self._sigma_nm = found.psf_sigma_nm or self._sigma_nm
         self.figures = found
+
+    def _note_crowd(self, photons: NDArray[np.float32]) -> None:
+        """Keep what tells how crowded the frames are: what has changed since the oldest look that is kept."""
+        if self._looks:
+            n = min(len(self._looks[0]), len(photons))
+            # By then all emitters have gone off, whereas within a look those that stay on for long seem to be many.
+            self._settled.append(blinks(np.concatenate([self._looks[0][:n], photons[:n]]), self._pixel_nm))
+        self._looks.append(photons)
+        self._darkest.append(darkness(photons))
+
+    def crowd(self, compared: ArtifactMap) -> Crowd | None:
+        """Return how crowded the frames have been of late, by a comparison of canvas and widefield picture."""
+        if not self._settled:
+            return None
+        light = np.mean([look.mean(0) for look in self._looks], 0)
+        darkest = float(np.median(self._darkest))
+        return crowd(Blinks.join(self._settled), light, darkest, compared, self._pixel_nm)
 
     @property
     def blinking(self) -> Blinking:

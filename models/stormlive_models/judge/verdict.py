@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 from stormlive_models.judge.artifacts import ArtifactMap
+from stormlive_models.judge.crowding import Crowd
 from stormlive_models.judge.frames import Blinking
 from stormlive_models.judge.mismatch import Figures, Gauge, Trained, Verdict, judge
 
@@ -54,13 +55,23 @@ def verdict(
     return min((one for one in found if one is not None), key=lambda one: _ORDER.index(one.gauge))
 
 
-def light_of_emitters(figures: Figures, compared: ArtifactMap | None, n_frames: int) -> Figures:
-    """Return figures with photons and background from the comparison, where no spot stood alone to measure them.
+def light_of_emitters(
+    figures: Figures, compared: ArtifactMap | None, n_frames: int, crowd: Crowd | None = None
+) -> Figures:
+    """Return figures with what only the comparison, and the light's fluctuations, tell.
 
-    The canvas counts emitters, so its best scale is their mean light in a frame, and its offset the background.
+    Where emitters overlap, a network counts too few: the density is at least that of the `crowd`. Photons and
+    background are of it too, where no spot stood alone to measure them. As long as it is not known: the canvas counts
+    emitters, so its best scale is their mean light in a frame, and its offset the background.
     """
-    if figures.photons is not None or compared is None or not _tells(compared, n_frames):
+    if compared is None or not _tells(compared, n_frames):
         return figures
+    if crowd is not None:
+        figures = replace(figures, density_per_um2=max(crowd.density_per_um2, figures.density_per_um2 or 0.0))
+    if figures.photons is not None:
+        return figures
+    if crowd is not None:
+        return replace(figures, photons=crowd.photons, background=crowd.background)
     if compared.rsp < DOUBTFUL_AGREEMENT * compared.best_rsp or not compared.scale > 0:
         return figures
     return replace(figures, photons=compared.scale, background=compared.offset)

@@ -15,6 +15,17 @@ Region: TypeAlias = tuple[int, int, int, int]
 Phase: TypeAlias = Literal["starting", "acquiring", "finishing"]
 
 
+def check_roi(roi: Region, shape: tuple[int, int]) -> None:
+    """Raise an InputError unless a region (x, y, width, height) lies in the camera's picture (Y, X)."""
+    x, y, width, height = roi
+    rows, columns = shape
+    if x < 0 or y < 0 or width < 1 or height < 1 or x + width > columns or y + height > rows:
+        raise InputError(
+            f"the ROI {x},{y},{width},{height} does not lie in the camera's picture of {columns}x{rows} pixels: of "
+            f"X,Y,WIDTH,HEIGHT, X + WIDTH may be {columns} at most, Y + HEIGHT {rows}, and no side 0"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class AcquisitionSettings:
     """One time series, as fast as the camera goes, on a simulated camera or on a microscope.

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from stormlive.acquire.acquisition import AcquisitionError, AcquisitionSettings
+from stormlive.acquire.acquisition import AcquisitionError, AcquisitionSettings, check_roi
 from stormlive.acquire.simulated_core import SimulatedCore
 from stormlive.wire.text import one_line
 from stormlive_sim.camera import Camera
@@ -179,16 +179,10 @@ def _set_binning(core: Any, label: str, binning: int) -> None:  # noqa: ANN401
 
 
 def _set_roi(core: Any, roi: tuple[int, int, int, int]) -> None:  # noqa: ANN401
-    x, y, w, h = roi
-    width, height = core.get_image_width(), core.get_image_height()
     # Not every camera adapter checks it: DemoCamera invents pixels beyond its sensor.
-    if x < 0 or y < 0 or w < 1 or h < 1 or x + w > width or y + h > height:
-        raise InputError(
-            f"expected a region within {width} × {height} pixels, got x {x}, y {y}, width {w}, height {h}; "
-            "choose a smaller one (it counts binned pixels)"
-        )
+    check_roi(roi, (core.get_image_height(), core.get_image_width()))
     try:
-        core.set_roi(x, y, w, h)
+        core.set_roi(*roi)
     except (OSError, RuntimeError) as error:
         raise InputError(f"the camera refuses the region {roi}: {one_line(error)}") from None
     got = tuple(core.get_roi())

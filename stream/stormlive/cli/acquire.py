@@ -27,14 +27,24 @@ def acquire(
     ] = None,
     frames: Annotated[
         int | None,
-        typer.Option("--frames", min=1, max=10_000_000, help="Frames to acquire; by default all of a movie, else 500."),
+        typer.Option(
+            "--frames",
+            min=1,
+            max=10_000_000,
+            metavar="N",
+            help="Frames to acquire; by default all of a movie, else 500.",
+        ),
     ] = None,
     size: Annotated[
-        str, typer.Option("--size", metavar="WIDTHxHEIGHT", help="Sensor of the simulated camera.")
+        str, typer.Option("--size", metavar="WIDTHxHEIGHT", help="Sensor of the simulated camera, in pixels.")
     ] = "64x64",
     roi: Annotated[
         str | None,
-        typer.Option("--roi", metavar="X,Y,WIDTH,HEIGHT", help="Region of the camera, in its pixels."),
+        typer.Option(
+            "--roi",
+            metavar="X,Y,WIDTH,HEIGHT",
+            help="The part of the camera to use, in its pixels (of binned ones, where it bins); by default all of it.",
+        ),
     ] = None,
     region: options.ComputedRegion = None,
     stop_when_converged: Annotated[
@@ -47,8 +57,8 @@ def acquire(
         typer.Option(
             "--out",
             metavar="DIR",
-            help="Raw data, picture and record; with --server the raw data alone, for the server writes the others "
-            "into its own --out.",
+            help="Folder for raw data, picture and record; by default a new one here, named after date and time. With "
+            "--server for the raw data alone: the server writes the others into its own --out.",
         ),
     ] = None,
     server: options.Server = None,

@@ -27,20 +27,28 @@ from stormlive.cli import (
     watch,
     window,
 )
+from stormlive.cli.help import Command, Group
 from stormlive.cli.terminal import answers, console, show_error
 from stormlive_sim.errors import InputError
 
 _log = logging.getLogger(__name__)
 
+
+def _flowing(text: str) -> str:
+    """Return a text without its line breaks, which Typer keeps and a terminal of another width breaks again."""
+    return re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(text))
+
+
 app = typer.Typer(
+    cls=Group,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="""The super-resolved STORM/PALM picture, while the camera runs.
+    help=_flowing("""The super-resolved STORM/PALM picture, while the camera runs.
 
     Start with [bold]stormlive demo[/bold]: a simulated microscope, a real Pycro-Manager acquisition, the live picture
     and the files it leaves. With a microscope of your own: [bold]stormlive window[/bold] and a click on Start,
     [bold]stormlive acquire --config MMConfig.cfg[/bold] in scripts, or [bold]stormlive serve[/bold] and a StreamHook in
-    your own script. With a movie you have: [bold]stormlive reconstruct MOVIE.tif -o OUT.ome.tif[/bold].""",
+    your own script. With a movie you have: [bold]stormlive reconstruct MOVIE.tif -o OUT.ome.tif[/bold]."""),
     rich_markup_mode="rich",
 )
 _COMMANDS: dict[str, Callable[..., object]] = {
@@ -62,9 +70,7 @@ _COMMANDS: dict[str, Callable[..., object]] = {
     "models": models.models,
 }
 for _name, _command in _COMMANDS.items():
-    # Typer keeps a docstring's line breaks, which a terminal of another width then breaks again.
-    _help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(_command.__doc__ or ""))
-    app.command(_name, help=_help)(_command)
+    app.command(_name, cls=Command, help=_flowing(_command.__doc__ or ""))(_command)
 
 
 def _version(show: bool) -> None:

@@ -30,44 +30,62 @@ def bench(
     model: options.Model = "livenet",
     device: options.Device = "auto",
     sides: Annotated[
-        str, typer.Option(metavar="A,B,…", help="Sides of the square frames, in camera pixels.")
+        str, typer.Option("--sides", metavar="A,B,…", help="Sides of the square frames, in camera pixels.")
     ] = "64,128,256,512,1024,2048",
-    seconds: Annotated[float, typer.Option(min=0.05, max=600, help="How long each measurement lasts at least.")] = 1.0,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="The figures as JSON.")] = None,
+    seconds: Annotated[
+        float,
+        typer.Option(
+            "--seconds", min=0.05, max=600, metavar="SECONDS", help="How long each measurement lasts at least."
+        ),
+    ] = 1.0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="OUT.json", help="Write all figures there.")
+    ] = None,
 ) -> None:
     """Measure the engine on this machine: frames per second, latency, and where the time goes.
 
-    It tells what share of the processor's peak the network reaches; the peak is measured in the same run. Whether a
-    certain camera is kept up with, the way from the camera included, is what [bold]stormlive preflight[/bold] tells.
+    It tells what share of the processor's peak the network reaches; the peak is measured in between. Whether a certain
+    camera is kept up with, the way from the camera included, is what [bold]stormlive preflight[/bold] tells.
     Sizes for which there is too little memory, or that would take more than four minutes, are left out.
     """
     from stormlive.cli.engine_times import measure
     from stormlive.server.engine import Engine
-    from stormlive_models.peak import peak_macs_per_s
+    from stormlive_models.peak import Peak
 
     numbers = _sides(sides)
     engine = Engine(model, device)
-    engine.check_live()
-    peak = peak_macs_per_s(engine.runtime, engine.torch_device)
+    in_terminal = console.is_terminal
+    if not in_terminal:
+        note(f"measuring {engine.model_name} on {engine.device}: {', '.join(f'{side}²' for side in numbers)} pixels")
+    meter = Peak(engine.runtime, engine.torch_device)
+    meter.measure()
     rows: list[EngineTimes] = []
     left_out: list[str] = []
-    with Progress(console=console, transient=True) as bar:
+    with Progress(console=console, transient=True, disable=not in_terminal) as bar:
         for side in bar.track(numbers, description="measuring"):
             expected_s = _TIMES * rows[-1].latency_p50_ms / 1000 * (side / rows[-1].side) ** 2 if rows else 0.0
             if expected_s > max(_MOST_S, _TIMES * seconds):
                 left_out.append(f"{side}² was left out: it would take {span(expected_s)}.")
                 continue
             try:
-                rows.append(measure(engine, side, seconds, peak))
+                rows.append(measure(engine, side, seconds, meter))
+                if not in_terminal:
+                    note(f"{side}²: {per_second(rows[-1].frames_per_s)} frames/s")
             except InputError as error:
                 if not rows:
                     raise
                 left_out.append(f"{side}² was left out: {error}.")
-    answers.print(_table(rows))
+    meter.measure()
+    peak = meter.macs_per_s
+    answers.print(_table(rows, peak))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    peak_text = "" if np.isnan(peak) else f", convolutions at {peak / 1e9:.0f} GMAC/s at most"
     place = f"{cores} processor core{'' if cores == 1 else 's'}"
-    answers.print(f"{engine.model_name} on {engine.device}, {place}{peak_text}.")
+    answers.print(f"{engine.model_name} on {engine.device}, {place}, convolutions at {peak / 1e9:.0f} GMAC/s at most.")
+    if any(row.macs_per_s > peak for row in rows):
+        answers.print(
+            "No network is faster than the peak: the machine was busy with other things, so the shares of the peak are "
+            "not reliable. Measure again when nothing else runs."
+        )
     for sentence in left_out + _advice(engine, rows):
         answers.print(sentence, markup=False)
     if json_file is not None:
@@ -77,8 +95,11 @@ def bench(
             "cores": cores,
             "model": engine.model_name,
             "device": engine.device,
-            "peak_gmac_per_s": None if np.isnan(peak) else peak / 1e9,
-            "rows": [{k: None if np.isnan(v) else v for k, v in asdict(row).items()} for row in rows],
+            "peak_gmac_per_s": peak / 1e9,
+            "rows": [
+                {k: None if np.isnan(v) else v for k, v in {**asdict(row), "peak_share": row.macs_per_s / peak}.items()}
+                for row in rows
+            ],
         }
         json_file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         note(f"wrote {json_file}")
@@ -96,7 +117,7 @@ def _sides(text: str) -> list[int]:
     return numbers
 
 
-def _table(rows: "list[EngineTimes]") -> Table:
+def _table(rows: "list[EngineTimes]", peak: float) -> Table:
     table = Table(
         "frame",
         "frames/s",
@@ -114,7 +135,7 @@ def _table(rows: "list[EngineTimes]") -> Table:
             per_second(row.frames_per_s),
             f"{_ms(row.latency_p50_ms)} / {_ms(row.latency_p99_ms)}",
             *(_ms(part) for part in parts),
-            "–" if np.isnan(row.peak_share) else f"{100 * row.peak_share:.0f} %",
+            "–" if np.isnan(row.macs_per_s) else f"{100 * row.macs_per_s / peak:.0f} %",
         )
     return table
 

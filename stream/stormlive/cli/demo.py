@@ -16,11 +16,19 @@ if TYPE_CHECKING:
 def demo(
     headless: options.Headless = False,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=1, max=3600, help="How long the simulated camera runs.")
+        float,
+        typer.Option("--seconds", min=1, max=3600, metavar="SECONDS", help="How long the simulated camera runs."),
     ] = 20.0,
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where the files go.")] = None,
-    size: Annotated[str, typer.Option("--size", metavar="WIDTHxHEIGHT", help="Sensor in pixels.")] = "64x64",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Another sample.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="Folder for the files; by default a new one here, named after date and time."
+        ),
+    ] = None,
+    size: Annotated[
+        str, typer.Option("--size", metavar="WIDTHxHEIGHT", help="Sensor of the simulated camera, in pixels.")
+    ] = "64x64",
+    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Another number is another sample.")] = 0,
     model: options.Model = "livenet",
     device: options.Device = "auto",
     pixel_size_nm: options.PixelSize = options.DEFAULT_PIXEL_SIZE_NM,

@@ -13,7 +13,7 @@ from stormlive.cli.options import check_can_fill
 from stormlive.cli.prepare import prepare
 from stormlive.viewer.runs import RunState
 from stormlive.wire.viewing import Status
-from stormlive_models.zoo import CEL0, DEFAULT, live_models
+from stormlive_models.zoo import CEL0, DEFAULT, families
 from stormlive_sim.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Desk:
         self._state = RunState()
         self._stop, self._leave = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
-        self.models = [DEFAULT, *(name for name in live_models() if name != DEFAULT), CEL0]
+        self.models = [DEFAULT, *(name for name in families() if name != DEFAULT), CEL0]
 
     @property
     def state(self) -> RunState:
@@ -87,11 +87,11 @@ class Desk:
                     return
             self._tell(phase="idle", told="stopped before the first frame")
         except (InputError, ConnectionError) as error:
-            self._tell(phase="idle", failed=True, told=str(error), address=None)
+            self._fail(str(error), request.out)
         except Exception as error:
             _log.exception("a run could not be started")
             told = f"the run could not be started: {type(error).__name__}: {error}; the terminal has more"
-            self._tell(phase="idle", failed=True, told=told, address=None)
+            self._fail(told, request.out)
 
     def _acquire(self, run: LiveRun, session: Session, out: Path, stop: threading.Event) -> None:
         stopping = False
@@ -109,11 +109,17 @@ class Desk:
         try:
             outcome = judged(report, session.calibration)
         except InputError as error:
+            if run.never_began:
+                raise  # there is no picture to look at: its server may go, and its folder
             self._tell(phase="idle", failed=True, told=str(error))
         else:
             remarks = [*outcome.remarks, convergence or ""]
             told = " ".join(f"{remark[0].upper()}{remark[1:].rstrip('.')}." for remark in remarks if remark)
             self._tell(phase="idle", told=f"{told} Files: {out}")
+
+    def _fail(self, told: str, out: Path) -> None:
+        """Tell of a run that has left no picture, and has no server any more."""
+        self._tell(phase="idle", failed=True, told=told, address=None, folder=out if out.exists() else None)
 
     def _tell(self, **changes: Any) -> None:  # noqa: ANN401
         self._state = replace(self._state, **changes)

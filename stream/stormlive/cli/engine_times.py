@@ -11,7 +11,7 @@ from stormlive.server.engine import Engine
 from stormlive.server.reconstruction import localizing_network
 from stormlive.wire.calibration import Calibration
 from stormlive_models.normalize import livenet_input
-from stormlive_models.peak import finish, median_seconds, network_macs
+from stormlive_models.peak import Peak, finish, median_seconds, network_macs
 from stormlive_models.zoo import CEL0, Model
 from stormlive_sim.psf import render_gaussians
 from stormlive_sim.sensor import scmos
@@ -37,8 +37,8 @@ class EngineTimes:
         Of a single frame.
     scaling_ms, network_ms, rendering_ms, rest_ms : float
         Where the time of a frame in a batch goes; NaN for CEL0, which has no such parts.
-    peak_share : float
-        Of the convolutions' peak, reached by the network; NaN where it is not known.
+    macs_per_s : float
+        Multiply-adds per second of the network; NaN for a method or a network of which they are not known.
     """
 
     side: int
@@ -49,7 +49,7 @@ class EngineTimes:
     network_ms: float
     rendering_ms: float
     rest_ms: float
-    peak_share: float
+    macs_per_s: float
 
 
 def dense_frames(side: int, n: int) -> NDArray[np.uint16]:
@@ -84,10 +84,10 @@ def _engine_times(engine: Engine, adu: NDArray[np.uint16], seconds: float) -> tu
     return reconstruction.model, batch, p50, p99
 
 
-def measure(engine: Engine, side: int, seconds: float, peak: float) -> EngineTimes:
+def measure(engine: Engine, side: int, seconds: float, peak: Peak) -> EngineTimes:
     """Measure an engine with frames of side x side pixels, each figure for `seconds` at least.
 
-    `peak` is in multiply-adds per second, NaN where it is not known.
+    The peak is measured before and after the network, so that what else the machine does slows both.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def measure(engine: Engine, side: int, seconds: float, peak: float) -> EngineTim
     adu = dense_frames(side, n)
     # Its canvas is gone when it returns: of a large field there is room for one.
     model, whole, p50, p99 = _engine_times(engine, adu, seconds)
-    whole_ms, parts, share = 1000 * whole, [float("nan")] * 3, float("nan")
+    whole_ms, parts, macs_per_s = 1000 * whole, [float("nan")] * 3, float("nan")
     card = model.card
     if card.architecture == "livenet":
         network = localizing_network(model)
@@ -112,12 +112,14 @@ def measure(engine: Engine, side: int, seconds: float, peak: float) -> EngineTim
             tiles = list(network.tiles(photons))
             canvas = torch.zeros(side * network.upsampling, side * network.upsampling, device=engine.torch_device)
             scaling, _ = median_seconds(lambda: synchronized(livenet_input(photons)), seconds / 4)
+            peak.measure()
             both, _ = median_seconds(lambda: synchronized([*network.tiles(photons)]), seconds / 2)
+            peak.measure()
             rendering, _ = median_seconds(
                 lambda: synchronized([network.render(tile, canvas) for tile in tiles]), seconds / 4
             )
         parts = [1000 * value / n for value in (scaling, max(0.0, both - scaling), rendering)]
-        share = network_macs(network) * (side / 64) ** 2 / (parts[1] / 1000) / peak
+        macs_per_s = network_macs(network) * (side / 64) ** 2 / (parts[1] / 1000)
     elif card.architecture != CEL0:
         parts = [0.0, whole_ms, 0.0]
     return EngineTimes(
@@ -129,5 +131,5 @@ def measure(engine: Engine, side: int, seconds: float, peak: float) -> EngineTim
         network_ms=parts[1],
         rendering_ms=parts[2],
         rest_ms=max(0.0, whole_ms - sum(parts)),
-        peak_share=share,
+        macs_per_s=macs_per_s,
     )

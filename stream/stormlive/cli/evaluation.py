@@ -36,6 +36,8 @@ class LocalizationEvaluation:
         int64 (F,), rows of each frame.
     n_matched : tuple of Counts
         Pairs of each frame, for each tolerance.
+    recall_bright : tuple of float
+        Recall of the brighter half of the true emitters, for each tolerance.
     """
 
     table: Emitters
@@ -45,6 +47,7 @@ class LocalizationEvaluation:
     n_truth: Counts
     n_found: Counts
     n_matched: tuple[Counts, ...]
+    recall_bright: tuple[float, ...]
 
     def blocks(self, most: int) -> Iterator[tuple[str, int, int, list[float]]]:
         """Yield (frames, emitters, localizations, Jaccard at each tolerance) of at most `most` stretches."""
@@ -95,6 +98,8 @@ def _assess_table(truth: Emitters, found: Emitters, tolerances_nm: tuple[float, 
     first, n = int(present.min()), int(present.max() - present.min()) + 1
     pairs = [match_tables(found, truth, tolerance) for tolerance in tolerances_nm]
     halves = odd_and_even(found)
+    photons = truth.photons.numpy()
+    bright = photons >= np.median(photons)
     return LocalizationEvaluation(
         table=found,
         scores=tuple((t, scores(found, truth, p)) for t, p in zip(tolerances_nm, pairs, strict=True)),
@@ -103,6 +108,7 @@ def _assess_table(truth: Emitters, found: Emitters, tolerances_nm: tuple[float, 
         n_truth=np.bincount(true_frame - first, minlength=n),
         n_found=np.bincount(found_frame - first, minlength=n),
         n_matched=tuple(np.bincount(true_frame[p[:, 1]] - first, minlength=n) for p in pairs),
+        recall_bright=tuple(int(bright[p[:, 1]].sum()) / max(1, int(bright.sum())) for p in pairs),
     )
 
 
@@ -120,7 +126,10 @@ def write_json(
     if table is not None and found is not None:
         record["localizations"] = {
             "file": found.as_posix(),
-            "scores": [{"tolerance_nm": tolerance, **asdict(s)} for tolerance, s in table.scores],
+            "scores": [
+                {"tolerance_nm": tolerance, **asdict(s), "recall_brighter_half": bright}
+                for (tolerance, s), bright in zip(table.scores, table.recall_bright, strict=True)
+            ],
             "frc": {"halves": "odd and even frames", "threshold": "1/7", "resolution_nm": None}
             | ({"resolution_nm": table.frc.resolution_nm} if table.frc is not None else {}),
         }

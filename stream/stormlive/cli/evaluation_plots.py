@@ -123,7 +123,7 @@ def _image(truth: Emitters, picture: ImageEvaluation) -> Figure:
     s = picture.scores
     titles = (
         "Truth",
-        f"Picture: N1 {s.n1_percent:.1f} %, N3 {s.n3_percent:.1f} %",
+        f"Picture: N3 {s.n3_percent:.1f} %, N1 {s.n1_percent:.1f} %",
         f"green: missed, purple: invented ({100 * s.artifact_fraction:.2f} % over 25 nm off)",
     )
     for axes, values, title in zip(panels, (true, found, overlay), titles, strict=True):

@@ -4,10 +4,11 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stormlive.cli.pictures import new_table, told_files, write_picture
+from stormlive.cli.pictures import judge_picture, new_table, told_files, write_picture
 from stormlive.cli.terminal import frame_progress, note
 from stormlive.offline.cluster import existing_cluster, local_cluster
 from stormlive.offline.picture import Picture
@@ -40,6 +41,7 @@ def reconstruct_on_cluster(
         device = f"cpu:{engine.runtime}"
     model = str(Path(model).absolute()) if Path(model).exists() else model
     troubles: list[str] = []
+    started_at = datetime.now(UTC)
     with local_cluster(workers or 1) if scheduler is None else existing_cluster(scheduler) as client:
         from stormlive.offline.run import Farm
 
@@ -57,7 +59,8 @@ def reconstruct_on_cluster(
             try:
                 with closing(farm.run(pictures, show)) as made:
                     for picture, unfinished in made:
-                        troubles += _write(engine, picture, unfinished, calibration)
+                        where = f"{len(client.nthreads())} Dask workers"
+                        troubles += _write(engine, picture, unfinished, calibration, where, started_at)
             except KeyboardInterrupt:
                 note("stopped; what was done is kept: give the same command again to go on")
                 raise
@@ -70,7 +73,14 @@ def reconstruct_on_cluster(
         raise InputError("; ".join(troubles))
 
 
-def _write(engine: Engine, picture: Picture, unfinished: "Unfinished", calibration: Calibration) -> list[str]:
+def _write(
+    engine: Engine,
+    picture: Picture,
+    unfinished: "Unfinished",
+    calibration: Calibration,
+    where: str,
+    started_at: datetime,
+) -> list[str]:
     """Write a picture's files, and return what is wrong with them."""
     if unfinished.written:
         note(f"{picture.movie.name}: an earlier run has written {told_files(picture)}")
@@ -91,4 +101,6 @@ def _write(engine: Engine, picture: Picture, unfinished: "Unfinished", calibrati
         f"{n_frames} frames of {width}x{height} ({reconstruction.model_name}), {emitters:.0f} expected emitters: "
         f"{told_files(picture)}"
     )
+    with picture.movie:
+        judge_picture(picture, reconstruction, calibration, device=where, started_at=started_at)
     return [] if table is None or table.trouble is None else [table.trouble]

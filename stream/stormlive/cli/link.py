@@ -21,13 +21,21 @@ _START_TIMEOUT_S = 60.0
 class NoReconstruction:
     """Takes frames and forgets them."""
 
+    context = 0
     upsampling = 1
     model_name = fingerprint = "none"
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self._shape = shape
 
-    def add(self, frames: NDArray[Any], sink: Sink | None = None, *, region: Region | None = None) -> None:
+    def add(
+        self,
+        frames: NDArray[Any],
+        sink: Sink | None = None,
+        own: slice = slice(None),
+        *,
+        region: Region | None = None,
+    ) -> None:
         """Do nothing."""
 
     def view(self, level: int, x: int, y: int, w: int, h: int) -> NDArray[np.float32]:

@@ -81,6 +81,12 @@ class LiveRun:
     until: str | None
     token: bytes
 
+    @property
+    def never_began(self) -> bool:
+        """Whether the acquisition has ended without a frame, and without a picture on the server."""
+        ended, begun = self.acquisition.report, self.acquisition.progress.hook
+        return ended is not None and ended.result is None and ended.hook is None and begun is None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
@@ -105,21 +111,24 @@ def opened(session: Session, out: Path) -> Iterator[LiveRun]:
     refuse_taken_folder(out)
     was_there = out.exists()
     own = own_server(out, model=session.model, device=session.device, localizations=session.localizations)
-    with connected(session.server, session.keys, own, session.calibration.pixel_size_nm) as client:
-        hook = HookSettings(
-            address=client.address,
-            calibration=session.calibration,
-            name=run_name_from(out.name),
-            keys=session.keys,
-            region=session.region,
-            token=secrets.token_bytes(),
-        )
-        acquisition = AcquisitionProcess(session.acquisition, hook=hook, log=out / LOG_NAME)
-        until = hook.name if session.stop_when_converged else None
-        yield LiveRun(client=client, acquisition=acquisition, until=until, token=hook.token or b"")
-    report = acquisition.report
-    if report is not None and report.result is None and report.hook is None and not was_there:
-        _remove_unused(out)
+    run: LiveRun | None = None
+    try:
+        with connected(session.server, session.keys, own, session.calibration.pixel_size_nm) as client:
+            hook = HookSettings(
+                address=client.address,
+                calibration=session.calibration,
+                name=run_name_from(out.name),
+                keys=session.keys,
+                region=session.region,
+                token=secrets.token_bytes(),
+            )
+            acquisition = AcquisitionProcess(session.acquisition, hook=hook, log=out / LOG_NAME)
+            until = hook.name if session.stop_when_converged else None
+            run = LiveRun(client=client, acquisition=acquisition, until=until, token=hook.token or b"")
+            yield run
+    finally:
+        if run is not None and run.never_began and not was_there:
+            _remove_unused(out)
 
 
 def follow(

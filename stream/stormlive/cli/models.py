@@ -21,7 +21,7 @@ def models() -> None:
     table = Table("name", "camera\npixel, nm", "canvas", "PSF\nσ, nm", "photons", "emitters\n/µm²", "Jaccard*")
     for name, card in cards.items():
         data = card.training["data"]
-        about = "\n(default)" if name == DEFAULT else "\n(reconstruct)" if card.context else ""
+        about = "\n(default)" if name == DEFAULT else "\n(neighbours)" if card.context else ""
         table.add_row(
             name + about,
             _camera_pixels(card),
@@ -48,8 +48,8 @@ def models() -> None:
     )
     if any(card.context for card in cards.values()):
         answers.print(
-            "reconstruct: it looks at the frames before and after each one, and is for `stormlive reconstruct` alone; "
-            "its Jaccard is that of emitters on for 2 frames on average."
+            "neighbours: it looks at the frames before and after each one, so its live picture is a frame behind; its "
+            "Jaccard is that of emitters on for 2 frames on average."
         )
 
 

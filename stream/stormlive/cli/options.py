@@ -1,7 +1,7 @@
 """Options that several commands share: the camera's calibration, the model, the device."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +19,14 @@ _CALIBRATION = ("pixel_size_nm", "baseline_adu", "photons_per_adu", "exposure_ms
 
 PixelSize = Annotated[
     float,
-    typer.Option("--pixel-size-nm", min=1, max=10_000, rich_help_panel=_CAMERA, help="Camera pixel in the sample."),
+    typer.Option(
+        "--pixel-size-nm",
+        min=1,
+        max=10_000,
+        metavar="NM",
+        rich_help_panel=_CAMERA,
+        help="Camera pixel in the sample, in nm: the chip's pixel / the magnification.",
+    ),
 ]
 Baseline = Annotated[
     float,
@@ -27,8 +34,9 @@ Baseline = Annotated[
         "--baseline-adu",
         min=0,
         max=65_535,
+        metavar="ADU",
         rich_help_panel=_CAMERA,
-        help="What the camera reads in the dark.",
+        help="What the camera reads in the dark, in grey levels (ADU).",
     ),
 ]
 PhotonsPerAdu = Annotated[
@@ -36,14 +44,22 @@ PhotonsPerAdu = Annotated[
     typer.Option(
         "--photons-per-adu",
         min=1e-6,
-        max=1e6,
+        max=1_000_000,
+        metavar="PHOTONS",
         rich_help_panel=_CAMERA,
         help="Photons per grey level above the baseline: electrons per ADU / (EM gain x QE).",
     ),
 ]
 Exposure = Annotated[
     float,
-    typer.Option("--exposure-ms", min=0.01, max=600_000, rich_help_panel=_CAMERA, help="Exposure of a frame."),
+    typer.Option(
+        "--exposure-ms",
+        min=0.01,
+        max=600_000,
+        metavar="MS",
+        rich_help_panel=_CAMERA,
+        help="Exposure of a frame, in ms.",
+    ),
 ]
 
 
@@ -96,6 +112,9 @@ ComputedRegion = Annotated[
         help="Compute this part of the frames only, in their pixels, which takes less time; the picture stays empty "
         "elsewhere. Raw data is not touched by it.",
     ),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files that exist already; otherwise they are not touched.")
 ]
 Headless = Annotated[bool, typer.Option("--headless", help="Open no window, even where there is a screen.")]
 
@@ -181,6 +200,15 @@ def check_can_write(path: Path, own_folder: Path | None = None) -> None:
             raise cannot_write(path, error) from error
     elif own_folder is None or folder != own_folder.absolute():
         raise InputError(f"the folder {folder} does not exist; create it or choose another")
+
+
+def refuse_existing(files: Iterable[Path], *, overwrite: bool) -> None:
+    """Raise an InputError that names the first of `files` that exists, unless they may be replaced."""
+    if overwrite:
+        return
+    for file in files:
+        if file.exists():
+            raise InputError(f"{file} exists already; choose another name, or add --overwrite to replace it")
 
 
 def check_can_fill(folder: Path) -> None:

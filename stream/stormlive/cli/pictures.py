@@ -1,18 +1,24 @@
 """The pictures that `stormlive reconstruct` makes: which of which movie, and their files."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stormlive.cli.options import refuse_existing
+from stormlive.cli.terminal import note, show_judgement
 from stormlive.offline.picture import Picture
 
 if TYPE_CHECKING:
     from stormlive.output.tables import Table
     from stormlive.server.reconstruction import Reconstruction
     from stormlive.wire.calibration import Calibration
+    from stormlive.wire.fields import Region
 
 
-def pictures_of(movies: list[Path], output: Path, localizations: Path | None, *, each: bool) -> list[Picture]:
+def pictures_of(
+    movies: list[Path], output: Path, localizations: Path | None, *, each: bool, overwrite: bool = False
+) -> list[Picture]:
     """Return the pictures to be made: of each movie or of all as one, and of each route of a recording.
 
     Parameters
@@ -21,6 +27,8 @@ def pictures_of(movies: list[Path], output: Path, localizations: Path | None, *,
         Of the picture; of a folder with `each`.
     each : bool
         Whether each of `movies` is one of its own.
+    overwrite : bool
+        Whether they may replace files that exist.
 
     Raises
     ------
@@ -45,7 +53,9 @@ def pictures_of(movies: list[Path], output: Path, localizations: Path | None, *,
             elif len(parts) > 1:
                 path = _named(output, names[-1])
                 table = table if table is None else _named(table, names[-1])
-            pictures.append(Picture(movie=movie, paths=paths, route=route, output=path, table=table))
+            pictures.append(
+                Picture(movie=movie, paths=paths, route=route, output=path, table=table, overwrite=overwrite)
+            )
     return pictures
 
 
@@ -63,12 +73,28 @@ def _named(path: Path, name: str) -> Path:
     return path.with_name(f"{path.name.removesuffix(suffix)}_{name}{suffix}")
 
 
+def files_of(picture: Picture) -> list[Path]:
+    """Return the files that a picture leaves: image, preview, record, and those of the table of localizations."""
+    from stormlive.output.tables import table_files
+
+    tables = [] if picture.table is None else table_files(picture.table)
+    return [picture.output, _beside(picture, ".png"), _record(picture), *tables]
+
+
+def refuse_existing_files(picture: Picture) -> None:
+    """Raise an InputError where a file of the picture exists that it may not replace."""
+    refuse_existing(files_of(picture), overwrite=picture.overwrite)
+
+
 def new_table(picture: Picture, calibration: "Calibration") -> "Table | None":
     """Create the picture's table of localizations, if one was asked for."""
-    from stormlive.output.tables import open_table
+    from stormlive.output.tables import open_table, table_files
 
     if picture.table is None:
         return None
+    if picture.overwrite:
+        for file in table_files(picture.table):
+            file.unlink(missing_ok=True)
     _, height, width = picture.movie.shape
     return open_table(picture.table, shape=(height, width), pixel_size_nm=calibration.pixel_size_nm)
 
@@ -87,15 +113,54 @@ def write_picture(picture: Picture, reconstruction: "Reconstruction", calibratio
         f"{calibration.photons_per_adu:g} photons/ADU"
     )
     write_image(picture.output, canvas, sub_pixel_nm, name=movie.name, description=description)
-    write_preview(_preview(picture.output), canvas, sub_pixel_nm)
+    write_preview(_beside(picture, ".png"), canvas, sub_pixel_nm)
     return float(canvas.sum())
+
+
+def judge_picture(
+    picture: Picture,
+    reconstruction: "Reconstruction",
+    calibration: "Calibration",
+    *,
+    device: str,
+    started_at: datetime,
+    seconds: float | None = None,
+    region: "Region | None" = None,
+) -> None:
+    """Tell whether a picture that is written is to be trusted, and write its record; see `write_offline_record`."""
+    from stormlive.offline.judging import judged, sampled
+    from stormlive.offline.record import write_offline_record
+
+    judgement = judged(reconstruction, picture.movie, calibration, region)
+    if judgement is None:
+        note("the picture could not be judged")
+    else:
+        n_frames = len(picture.movie)
+        show_judgement(judgement, f"{sum(map(len, sampled(n_frames)))} of {n_frames} frames were looked at")
+    write_offline_record(
+        _record(picture),
+        picture,
+        reconstruction,
+        calibration,
+        files=files_of(picture),
+        device=device,
+        started_at=started_at,
+        seconds=seconds,
+        region=region,
+        judgement=judgement,
+    )
 
 
 def told_files(picture: Picture) -> str:
     """Return the names of the picture's files, for the user."""
-    files = [picture.output, _preview(picture.output), picture.table]
+    files = [picture.output, _beside(picture, ".png"), _record(picture), picture.table]
     return ", ".join(str(file) for file in files if file is not None)
 
 
-def _preview(output: Path) -> Path:
-    return output.with_name(output.name.removesuffix(output.suffix).removesuffix(".ome") + ".png")
+def _record(picture: Picture) -> Path:
+    return _beside(picture, ".run.json")
+
+
+def _beside(picture: Picture, suffix: str) -> Path:
+    output = picture.output
+    return output.with_name(output.name.removesuffix(output.suffix).removesuffix(".ome") + suffix)

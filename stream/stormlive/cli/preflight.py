@@ -27,12 +27,17 @@ def preflight(
     roi: Annotated[
         str, typer.Option("--roi", metavar="WIDTHxHEIGHT", help="The camera's region, in its (binned) pixels.")
     ],
-    fps: Annotated[float, typer.Option("--fps", min=0.001, max=1e6, help="Frames per second of the camera.")],
+    fps: Annotated[
+        float, typer.Option("--fps", min=0.001, max=1_000_000, metavar="RATE", help="Frames per second of the camera.")
+    ],
     minutes: Annotated[
-        float, typer.Option("--minutes", min=0.01, max=100_000, help="How long the acquisition is to last.")
+        float,
+        typer.Option(
+            "--minutes", min=0.01, max=100_000, metavar="MINUTES", help="How long the acquisition is to last."
+        ),
     ] = 10.0,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=0.1, max=600, help="How long each measurement lasts.")
+        float, typer.Option("--seconds", min=0.1, max=600, metavar="SECONDS", help="How long each measurement lasts.")
     ] = 2.0,
     server: options.Server = None,
     keys: options.ClientKeysFolder = None,
@@ -170,11 +175,11 @@ def _binned(bench: _Bench, asked: Asked) -> list[Way]:
 
 
 def _other_models(model: str, pixel_size_nm: float) -> list[str]:
-    """Return the shipped models of other families that take this camera live."""
+    """Return the shipped models of other families that take this camera; one that looks at neighbours is not faster."""
     from stormlive_models.checkpoint import read_card
-    from stormlive_models.zoo import camera_pixels_nm, family, live_models, shipped
+    from stormlive_models.zoo import camera_pixels_nm, families, family, shipped
 
-    names = [name for name in live_models() if name not in family(model)]
+    names = [name for name in families() if name not in family(model) and not read_card(shipped()[name]).context]
     cards = {name: camera_pixels_nm(read_card(shipped()[member]) for member in family(name)) for name in names}
     return [name for name, spans in cards.items() if any(low <= pixel_size_nm <= high for low, high in spans)]
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stormlive.acquire.acquisition import AcquisitionSettings
+from stormlive.acquire.acquisition import AcquisitionSettings, check_roi
 from stormlive.acquire.request import Microscope, Movie, RunRequest, Simulated
 from stormlive.cli.live_run import Session
 from stormlive.cli.movie_camera import movie_camera
@@ -28,7 +28,7 @@ def prepare(
     ------
     InputError
         When the movie is none that a camera could play, has fewer frames, this machine is too slow to simulate, or
-        the region to compute lies beside the frames.
+        the ROI or the region to compute lies beside the frames.
     """
     camera, frames, exposure_ms = None, request.n_frames, request.calibration.exposure_ms
     source = request.source
@@ -43,16 +43,20 @@ def prepare(
         camera = movie_camera(source.path)
     elif isinstance(source, Simulated):
         sensor = source.shape
+    # A microscope's own sensor is known when Micro-Manager has loaded it.
+    if request.roi is not None:
+        if sensor is not None:
+            check_roi(request.roi, sensor)
+        sensor = request.roi[3], request.roi[2]
+    if sensor is not None:
+        computed_region(request.region, sensor)  # refuses what lies beside the frames
+    if isinstance(source, Simulated):
         # Simulation takes torch, which takes longer to import than all else.
         from stormlive.cli.cameras import refuse_too_fast, sample, simulated_camera
 
         scene = sample(source, request.calibration)
         refuse_too_fast(scene, exposure_ms)
         camera = simulated_camera(scene)
-    if request.roi is not None:
-        sensor = request.roi[3], request.roi[2]
-    if sensor is not None:
-        computed_region(request.region, sensor)  # refuses what lies beside the frames
     microscope = source if isinstance(source, Microscope) else None
     return Session(
         acquisition=AcquisitionSettings(

@@ -1,13 +1,21 @@
 """``stormlive reconstruct``: recorded movies through the live engine, in this process or by many."""
 
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stormlive.cli import options
-from stormlive.cli.pictures import new_table, pictures_of, told_files, write_picture
+from stormlive.cli.pictures import (
+    judge_picture,
+    new_table,
+    pictures_of,
+    refuse_existing_files,
+    told_files,
+    write_picture,
+)
 from stormlive.cli.terminal import frame_progress, note
 from stormlive_sim.errors import InputError
 
@@ -25,7 +33,7 @@ def reconstruct(
     movies: Annotated[
         list[Path],
         typer.Argument(
-            metavar="MOVIE…", help="TIFF stacks, NDTiff dataset folders or Zarr folders; see -o for several."
+            metavar="MOVIE", help="TIFF stacks, NDTiff dataset folders or Zarr folders; see -o for several."
         ),
     ],
     output: Annotated[
@@ -35,9 +43,11 @@ def reconstruct(
             "-o",
             metavar="OUT.ome.tif|FOLDER",
             help="OUT.ome.tif: one picture; several TIFF stacks are the parts of one movie then, in order. FOLDER, "
-            "made if need be: a picture of each MOVIE, under its name. A PNG preview goes beside each picture.",
+            "made if need be: a picture of each MOVIE, under its name. A PNG preview goes beside each picture, and a "
+            "record with the judgement (.run.json).",
         ),
     ],
+    overwrite: options.Overwrite = False,
     localizations: options.Localizations = None,
     region: options.ComputedRegion = None,
     model: options.Model = "livenet",
@@ -72,18 +82,20 @@ def reconstruct(
 ) -> None:
     """Reconstruct recorded movies: the same engine as live, so the same frames give the same picture.
 
-    Of a recording of several channels, positions or z, each gets a picture of its own. With --workers or --scheduler
-    the picture is the same but for the order of its sums (1e-5 of the brightest sub-pixel), and the table but for the
-    last digits.
+    In the end it says whether the frames are like those that the model was trained on, and what to do if not. Of a
+    recording of several channels, positions or z, each gets a picture of its own. With --workers or --scheduler the
+    picture is the same but for the order of its sums (1e-5 of the brightest sub-pixel), and the table but for the last
+    digits.
     """
     from stormlive.acquire.request import parse_region
-    from stormlive.output.tables import check_new_table, check_table_name
+    from stormlive.output.tables import check_table_name, table_files
     from stormlive.server.engine import Engine
     from stormlive.wire.calibration import Calibration
     from stormlive.wire.region import check_region
 
     part = None if region is None else check_region(parse_region(region))
-    if part is not None and (workers is not None or scheduler is not None):
+    alone = workers is None and scheduler is None
+    if part is not None and not alone:
         raise InputError("--region is for this process alone: leave out --workers and --scheduler")
     if workers is not None and scheduler is not None:
         raise InputError("--workers starts processes here, --scheduler uses those of a cluster: give one of them")
@@ -94,25 +106,26 @@ def reconstruct(
     if localizations is not None:
         check_table_name(localizations)
         options.check_can_write(localizations)
-        if not each and workers is None and scheduler is None:
-            check_new_table(localizations)
+        if not each and alone:
+            options.refuse_existing(table_files(localizations), overwrite=overwrite)
     calibration = Calibration(
         pixel_size_nm=pixel_size_nm,
         baseline_adu=baseline_adu,
         photons_per_adu=photons_per_adu,
         exposure_ms=exposure_ms,
     )
-    pictures = pictures_of(movies, output, localizations, each=each)
+    pictures = pictures_of(movies, output, localizations, each=each, overwrite=overwrite)
     for picture in pictures:
         options.check_picture_name(picture.output, movies)
-        if picture.table is not None and not picture.marker.exists():
-            check_new_table(picture.table)
+        # What an interrupted run of the same command has written stays as it is.
+        if alone or not picture.marker.exists():
+            refuse_existing_files(picture)
     supposed = options.supposed_calibration(context)
     if supposed is not None:
         note(supposed)
     if each:
         output.mkdir(exist_ok=True)
-    if workers is None and scheduler is None:
+    if alone:
         engine = Engine(model, device)
         for picture in pictures:
             with picture.movie:
@@ -137,7 +150,7 @@ def _reconstruct(engine: "Engine", picture: "Picture", calibration: "Calibration
     if picture.table is not None:
         engine.check_localizes()
         table = RunTable(new_table(picture, calibration))
-    started = time.perf_counter()
+    started_at, started = datetime.now(UTC), time.perf_counter()
     with frame_progress() as bar:
         task = bar.add_task(movie.name, total=n_frames, rate="")
         for block in blocks(movie, reconstruction.context):
@@ -152,6 +165,15 @@ def _reconstruct(engine: "Engine", picture: "Picture", calibration: "Calibration
     note(
         f"{n_frames} frames of {width}x{height} in {seconds:.1f} s ({n_frames / seconds:.0f} frames/s on "
         f"{engine.device}, {reconstruction.model_name}), {emitters:.0f} expected emitters: {told_files(picture)}"
+    )
+    judge_picture(
+        picture,
+        reconstruction,
+        calibration,
+        device=engine.device,
+        started_at=started_at,
+        seconds=seconds,
+        region=region,
     )
     if table is not None and table.trouble is not None:
         raise InputError(table.trouble)

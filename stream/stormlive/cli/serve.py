@@ -80,6 +80,7 @@ def serve(
             "--max-frame-mb",
             min=0.001,
             max=4096,
+            metavar="MIB",
             help="Largest frame that is taken, in MiB. Each of eight senders may have that much under way, and 64 MiB "
             "at least: it bounds the server's memory.",
         ),

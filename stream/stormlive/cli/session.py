@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 from stormlive.acquire.process import AcquisitionProcess, AcquisitionReport
 from stormlive.acquire.report import HookReport
@@ -37,10 +39,13 @@ def run_session(
             return report
 
         if window:
-            view = RemoteView(run.client.address, keys=load_client_keys(session.keys), token=run.token)
-            # A server that others use too may show another camera's run.
-            roi = session.acquisition.roi or (0, 0, 0, 0)
-            origin = roi[:2] if session.server is None else None
+            view = RemoteView(
+                run.client.address,
+                keys=load_client_keys(session.keys),
+                token=run.token,
+                run=partial(_run_of, run.acquisition),
+            )
+            origin = (session.acquisition.roi or (0, 0, 0, 0))[:2]
             report = _show_window(run.acquisition, to_its_end, view, run.client.address, origin)
         else:
             report = to_its_end()
@@ -48,6 +53,12 @@ def run_session(
     for remark in outcome.remarks:
         note(remark)
     return outcome
+
+
+def _run_of(acquisition: AcquisitionProcess) -> UUID | None:
+    """Return the run of an acquisition once it has one: a server that others use too has their runs as well."""
+    hook = acquisition.progress.hook
+    return None if hook is None else hook.run
 
 
 def _follow(acquisition: AcquisitionProcess, client: LiveClient, until: str | None) -> AcquisitionReport:
@@ -70,7 +81,7 @@ def _show_window(
     to_its_end: Callable[[], AcquisitionReport],
     view: RemoteView,
     address: str,
-    origin: tuple[int, int] | None,
+    origin: tuple[int, int],
 ) -> AcquisitionReport:
     """Follow the acquisition in a thread, since the window needs the main one; it stays open at the end."""
     from stormlive.viewer.window import run_window
@@ -86,7 +97,14 @@ def _show_window(
     with ThreadPoolExecutor(1, "acquisition") as pool:
         following = pool.submit(follow_and_tell)
         try:
-            run_window(view, f"stormlive – {address}", whole=view.whole, steer=view.steer, origin=origin)
+            run_window(
+                view,
+                f"stormlive – {address}",
+                whole=view.whole,
+                steer=view.steer,
+                waits_for=view.waits_for,
+                origin=origin,
+            )
         except KeyboardInterrupt:
             acquisition.stop()
         finally:

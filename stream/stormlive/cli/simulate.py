@@ -43,8 +43,9 @@ def simulate(
     ],
     drift_table: Annotated[
         Path | None,
-        typer.Option("--drift-table", metavar="DRIFT.csv", help="Also write how far the sample has drifted."),
+        typer.Option("--drift-table", metavar="DRIFT.csv", help="Also write how far the sample has drifted, in nm."),
     ] = None,
+    overwrite: options.Overwrite = False,
     scene: Annotated[
         str,
         typer.Option(
@@ -54,30 +55,56 @@ def simulate(
             "Other options that are given overrule it.",
         ),
     ] = "",
-    frames: Annotated[int, typer.Option("--frames", min=1, max=10_000_000, help="Number of frames.")] = 1000,
+    frames: Annotated[
+        int, typer.Option("--frames", min=1, max=10_000_000, metavar="N", help="Number of frames.")
+    ] = 1000,
     size: Annotated[str, typer.Option("--size", metavar="WIDTHxHEIGHT", help="Frame size in pixels.")] = "64x64",
     structure: Annotated[
         Literal["microtubules", "bundles", "rings", "clusters", "uniform"],
-        typer.Option("--structure", help="Where the emitters sit."),
+        typer.Option(
+            "--structure",
+            metavar="NAME",
+            help="Where the emitters sit: on microtubules, bundles (of filaments), rings or clusters, or uniform.",
+        ),
     ] = "microtubules",
     density: Annotated[
-        float, typer.Option("--density", min=0, max=50, help="Emitters per µm² that are on at any moment.")
+        float,
+        typer.Option("--density", min=0, max=50, metavar="N", help="Emitters per µm² that are on at any moment."),
     ] = 1.0,
     photons: Annotated[
         float,
-        typer.Option("--photons", min=1, max=1e6, help="Mean photons of an emitter that is on a whole frame."),
+        typer.Option(
+            "--photons",
+            min=1,
+            max=1_000_000,
+            metavar="PHOTONS",
+            help="Mean light of an emitter that is on a whole frame.",
+        ),
     ] = 1500.0,
     background: Annotated[
-        float, typer.Option("--background", min=0, max=1e5, help="Background photons per pixel and frame.")
+        float,
+        typer.Option(
+            "--background", min=0, max=100_000, metavar="PHOTONS", help="Background light per camera pixel and frame."
+        ),
     ] = 20.0,
     psf_sigma_nm: Annotated[
-        float, typer.Option("--psf-sigma-nm", min=20, max=1000, help="Width of the Gaussian PSF.")
+        float,
+        typer.Option(
+            "--psf-sigma-nm",
+            min=20,
+            max=1000,
+            metavar="NM",
+            help="Width of an emitter's spot, in nm: the standard deviation of a Gaussian, its full width at half "
+            "maximum / 2.35.",
+        ),
     ] = 115.0,
     camera: Annotated[
         Literal["emccd", "scmos"],
-        typer.Option("--camera", help="Noise of the camera: excess factor 2, or read noise."),
+        typer.Option(
+            "--camera", metavar="emccd|scmos", help="Kind of noise: emccd multiplies electrons, scmos has read noise."
+        ),
     ] = "emccd",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same movie.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="The same number gives the same movie.")] = 0,
     pixel_size_nm: options.PixelSize = options.DEFAULT_PIXEL_SIZE_NM,
     baseline_adu: options.Baseline = options.DEFAULT_BASELINE_ADU,
     photons_per_adu: options.PhotonsPerAdu = options.DEFAULT_PHOTONS_PER_ADU,
@@ -102,6 +129,7 @@ def simulate(
         )
     for path in files:
         options.check_can_write(path)
+    options.refuse_existing(files, overwrite=overwrite)
     if scene:
         file = find_scene(scene)
         given = {n for n in _PLACES.keys() | {"structure", "camera"} if _is_given(context, n)}

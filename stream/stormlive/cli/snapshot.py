@@ -22,7 +22,7 @@ _MOST_PX = 2048
 
 def snapshot(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.png", help="Where the picture goes.")],
-    address: Annotated[str, typer.Argument(metavar="[ADDRESS]", help="The server's HOST[:PORT].")] = DEFAULT_ADDRESS,
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="The server's HOST[:PORT].")] = DEFAULT_ADDRESS,
     keys: options.ClientKeysFolder = None,
 ) -> None:
     """Save what a running server shows now: widefield beside super-resolved, each with its scale bar."""
@@ -38,18 +38,18 @@ def snapshot(
         if status is None or status.shape is None or status.upsampling is None:
             raise InputError("the server has no picture yet: no run has begun since it was started")
         level = _level(status.shape, status.upsampling)
-        canvas = client.view("canvas", level=level, rounded=True)
-        widefield = None if canvas is None else client.view("widefield", canvas=canvas[0].canvas or None, rounded=True)
-        if canvas is None or widefield is None or canvas[0].run != widefield[0].run:
+        canvas = client.view("canvas", level=level, rounded=True, run=status.run)
+        name = None if canvas is None else canvas[0].canvas or None
+        widefield = client.view("widefield", canvas=name, rounded=True, run=status.run)
+        if canvas is None or widefield is None:
             raise InputError("another run has just begun; try again")
     camera_nm = status.pixel_size_nm or 1.0
-    name = f": {canvas[0].canvas}" if canvas[0].canvas else ""
     write_side_by_side(
         output,
         [
             Panel(title="Widefield", image=widefield[1], pixel_size_nm=camera_nm, colormap="gray"),
             Panel(
-                title=f"{canvas[0].live} frames{name}",
+                title=f"{canvas[0].live} frames" + (f": {name}" if name else ""),
                 image=canvas[1],
                 pixel_size_nm=camera_nm / status.upsampling * 2**level,
             ),

@@ -1,5 +1,7 @@
 """What the commands show: one console, one form of error, one form of progress."""
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -12,11 +14,15 @@ from rich.progress import (
 
 from stormlive.wire.text import one_line
 
+if TYPE_CHECKING:
+    from stormlive.wire.viewing import Judgement
+
 # What is said on the way goes to stderr; stdout is for what a command was asked to tell.
 console = Console(stderr=True, highlight=False, emoji=False)
 answers = Console(highlight=False, emoji=False)
 
 _MOST_ERROR = 10_000
+_GAUGES = {"green": "green", "amber": "yellow", "red": "red", "unknown": "default"}
 
 
 def show_error(message: str, *, status: int = 1) -> int:
@@ -29,6 +35,15 @@ def show_error(message: str, *, status: int = 1) -> int:
 def note(message: str) -> None:
     """Print a line for the user."""
     console.print(message, soft_wrap=True, markup=False)
+
+
+def show_judgement(judgement: "Judgement", seen: str) -> None:
+    """Print a judgement in its colour, and from what it was `seen`."""
+    console.print("judgement: ", end="")
+    console.print(judgement.gauge, style=f"bold {_GAUGES[judgement.gauge]}", end=". ")
+    note(f"{judgement.sentence} ({seen})")
+    if judgement.calibration:
+        note(judgement.calibration)
 
 
 def frame_progress() -> Progress:

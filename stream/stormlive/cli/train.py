@@ -47,7 +47,7 @@ def train(
         ),
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="MODEL.safetensors", help="The weights.")
+        Path | None, typer.Option("--output", "-o", metavar="MODEL.safetensors", help="The model that is made.")
     ] = None,
     show: Annotated[
         bool, typer.Option("--show", help="Print the recipe and end: save it as the start of one of your own.")
@@ -61,16 +61,18 @@ def train(
         bool,
         typer.Option("--resume", help="Go on with a training that was cut off; give the rest as it was given then."),
     ] = False,
+    overwrite: options.Overwrite = False,
     experimental: Annotated[
         Path | None,
         typer.Option(
+            "--experimental",
             metavar="STACK",
             rich_help_panel=_EXPERIMENTAL,
             help="Train on the spots of this recording of sparse frames (TIFF or NDTiff) instead of simulated ones.",
         ),
     ] = None,
     emccd: Annotated[
-        bool, typer.Option("--emccd", rich_help_panel=_EXPERIMENTAL, help="The camera multiplies electrons.")
+        bool, typer.Option("--emccd", rich_help_panel=_EXPERIMENTAL, help="The camera multiplies electrons (EMCCD).")
     ] = False,
     pixel_size_nm: options.PixelSize = options.DEFAULT_PIXEL_SIZE_NM,
     baseline_adu: options.Baseline = options.DEFAULT_BASELINE_ADU,
@@ -110,6 +112,9 @@ def train(
         raise InputError(
             f"the training would replace {output}, which it starts from, and could not be resumed; give -o another name"
         )
+    # Weights of a training that can go on are not for a new one to replace: the training itself says so.
+    if not resume and not state_path(output).exists():
+        options.refuse_existing([output], overwrite=overwrite)
     where = select_devices(device)[0]
     source = TrainingData()
     if experimental is not None and settings.epochs is not None:

@@ -2,7 +2,8 @@
 
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
 
 import typer
 
@@ -11,12 +12,26 @@ from stormlive.cli.terminal import note
 from stormlive.wire.transport import DEFAULT_ADDRESS
 from stormlive_sim.errors import InputError
 
+if TYPE_CHECKING:
+    from stormlive.wire.client import LiveClient
+
+# A server tells of each of its runs about five times a second.
+_LISTEN_S = 1.0
+
 
 def view(
     what: Annotated[
         str,
-        typer.Argument(metavar="[ADDRESS|FOLDER]", help="A server's HOST[:PORT], or the folder of an ended run."),
+        typer.Argument(metavar="ADDRESS|FOLDER", help="A server's HOST[:PORT], or the folder of an ended run."),
     ] = DEFAULT_ADDRESS,
+    run: Annotated[
+        str | None,
+        typer.Option(
+            "--run",
+            metavar="NAME",
+            help="Stay with the run of this name, on a server that has several; by default always the newest one.",
+        ),
+    ] = None,
     keys: options.ClientKeysFolder = None,
 ) -> None:
     """Open the window on a running server: join and leave at any time, as often and as many as you like.
@@ -32,6 +47,8 @@ def view(
     from stormlive.wire.curve import load_client_keys
 
     if Path(what).is_dir():
+        if run is not None:
+            raise InputError("--run chooses among the runs of a server, and a folder has one; leave it out")
         with closing(SavedView(Path(what))) as saved:
             _require_screen(has_display())
             run_window(saved, f"stormlive – {what}", whole=saved.whole)
@@ -39,21 +56,34 @@ def view(
     client_keys = load_client_keys(keys)
     # What is wrong with the address is said before a window opens.
     try:
-        with LiveClient(what, keys=client_keys) as client:
-            address = client.address
+        client = LiveClient(what, keys=client_keys)
     except InputError as error:
         if ":" in what:
             raise
         raise InputError(f"there is no folder {what} here; if it is a computer: {error}") from None
+    with client:
+        address = client.address
+        identity = None if run is None else _run_named(run, client)
     _require_screen(has_display())
-    remote = RemoteView(address, keys=client_keys)
+    remote = RemoteView(address, keys=client_keys, run=None if run is None else lambda: identity)
     note(f"watching {address}; close the window or press Ctrl-C to leave, the run goes on")
     try:
-        run_window(remote, f"stormlive – {address}", whole=remote.whole, steer=remote.steer)
+        title = f"stormlive – {address}" if run is None else f"stormlive – {run} on {address}"
+        run_window(remote, title, whole=remote.whole, steer=remote.steer, waits_for=remote.waits_for)
     except KeyboardInterrupt:
         pass
     finally:
         remote.close()
+
+
+def _run_named(name: str, client: "LiveClient") -> UUID:
+    """Return the run of that name, the newest of several."""
+    told = [status for status in client.statuses(_LISTEN_S) if status.run is not None]
+    for status in reversed(told):
+        if status.name == name and status.run is not None:
+            return status.run
+    names = ", ".join(status.name for status in told) or "none"
+    raise InputError(f"expected the name of a run on {client.address}, got {name!r}; the runs there: {names}")
 
 
 def _require_screen(there: bool) -> None:

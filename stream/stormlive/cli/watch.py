@@ -44,7 +44,14 @@ def watch(
         ),
     ] = 10.0,
     headless: options.Headless = False,
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where picture and record go.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Folder for picture and record; by default a new one here, named after date and time.",
+        ),
+    ] = None,
     server: options.Server = None,
     keys: options.ClientKeysFolder = None,
     localizations: options.Localizations = None,
@@ -81,11 +88,6 @@ def watch(
     table = options.own_table(localizations, folder)
     own = own_server(folder, model=model, device=device, localizations=table)
     with connected(address, keys, own, pixel_size_nm) as client:
-        view = None
-        if not headless and has_display():
-            from stormlive.viewer.remote import RemoteView
-
-            view = RemoteView(client.address, keys=load_client_keys(keys))
         hook = StreamHook(
             client.address,
             calibration=calibration,
@@ -94,6 +96,12 @@ def watch(
             dataset=str(path.absolute()),
             keys=keys,
         )
+        view = None
+        if not headless and has_display():
+            from stormlive.viewer.remote import RemoteView
+
+            # A server that others use too has their runs as well.
+            view = RemoteView(client.address, keys=load_client_keys(keys), run=lambda: hook.run)
         stop = threading.Event()
         live = FrameStream(hook, stop=stop)
         followed = FollowedRecording(path, idle_s=idle, stop=stop)
@@ -156,6 +164,6 @@ def _show_window(view: "RemoteView", address: str) -> None:
     from stormlive.viewer.window import run_window
 
     try:
-        run_window(view, f"stormlive – {address}", whole=view.whole)
+        run_window(view, f"stormlive – {address}", whole=view.whole, waits_for=view.waits_for)
     finally:
         view.close()

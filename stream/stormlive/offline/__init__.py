@@ -1,1 +1,1 @@
-"""Reconstruction of many movies or very long ones by the workers of a Dask cluster."""
+"""Pictures of recorded movies, by this process or by the workers of a Dask cluster."""

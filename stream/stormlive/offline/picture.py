@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stormlive_sim.recording import Recording
 from stormlive_sim.routes import Route
+
+if TYPE_CHECKING:
+    from stormlive_sim.recording import Recording
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +27,16 @@ class Picture:
         The image to be written.
     table : Path or None
         Of localizations.
+    overwrite : bool
+        Whether it may replace files of these names.
     """
 
-    movie: Recording
+    movie: "Recording"
     paths: Sequence[Path]
     route: Route
     output: Path
     table: Path | None
+    overwrite: bool = False
 
     @property
     def folder(self) -> Path:

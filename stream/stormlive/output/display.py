@@ -4,6 +4,7 @@ The preview and the live window share these rules, so that the same canvas looks
 """
 
 import math
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -46,16 +47,25 @@ def auto_contrast(image: NDArray[np.float32], *, percentile: float = 99.5) -> tu
     every percentile would be 0. Any other image runs between the two tails of its values, so that the
     background of a camera is black. Always low < high.
     """
+    return auto_contrasts(image, [percentile])[0]
+
+
+def auto_contrasts(image: NDArray[np.float32], percentiles: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    """Return what `auto_contrast` does, with each of several percentiles."""
     values = image[np.isfinite(image)]
     lit = values[values > 0]
     if lit.size == 0:
-        return 0.0, 1.0
+        return ((0.0, 1.0),) * len(percentiles)
     sparse = 2 * lit.size < values.size
     considered = lit if sparse else values
     considered = considered[:: 1 + considered.size // _CONTRAST_SAMPLES]
     # Without interpolation, which would reach out for a lone outlier beyond the second brightest value.
-    low = float(np.percentile(considered, 100 - percentile, method="higher"))
-    high = float(np.percentile(considered, percentile, method="lower"))
+    lows = np.percentile(considered, [100 - percentile for percentile in percentiles], method="higher")
+    highs = np.percentile(considered, percentiles, method="lower")
+    return tuple(_limits(float(low), float(high), sparse=sparse) for low, high in zip(lows, highs, strict=True))
+
+
+def _limits(low: float, high: float, *, sparse: bool) -> tuple[float, float]:
     if sparse or high <= low:
         low = 0.0
     return (low, high) if high > low else (low, low + 1.0)

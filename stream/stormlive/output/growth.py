@@ -8,8 +8,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from stormlive.output.ome_tiff import write_images
-
 MOST_STRETCHES = 64
 MOST_BYTES = 256 * 2**20
 LEAST_VALUE = 1e-3
@@ -59,9 +57,9 @@ class Stretch:
 class Growth:
     """The stretches of a growing canvas; their sum, in their order, is the canvas.
 
-    Where there are 64 of them or 256 MiB, each two neighbours become one; from then on a stretch is at least
-    as long as they are in the mean. In between, the sum lacks less than a thousandth of an emitter per sub-pixel, or
-    is as much of each value beside it.
+    Where there are 64 of them or 256 MiB, or fewer by `keep_within`, each two neighbours become one; from then on a
+    stretch is at least as long as they are in the mean. In between, the sum lacks less than a thousandth of an emitter
+    per sub-pixel, or is as much of each value beside it.
 
     Parameters
     ----------
@@ -81,6 +79,7 @@ class Growth:
         # Added up as its readers will, so that what one stretch lacks comes with the next.
         self._sum = np.zeros(shape, np.float32)
         self._least_frames = 1.0
+        self._most_bytes = MOST_BYTES
         self.stretches: tuple[Stretch, ...] = ()
 
     @property
@@ -104,13 +103,25 @@ class Growth:
         self._sum += stretch.dense(self.shape)
         stretches = (*self.stretches, stretch)
         # Never after the last one: what joining rounds, none would make good.
-        while not last and len(stretches) > 1 and _too_many(stretches):
-            stretches = tuple(self._joined(stretches[at : at + 2]) for at in range(0, len(stretches), 2))
-            self._sum = self._added(stretches)
-            self._least_frames = n_frames / len(stretches)
-        self.stretches = stretches
+        self.stretches = stretches if last else self._joined(stretches)
 
-    def _joined(self, neighbours: tuple[Stretch, ...]) -> Stretch:
+    def keep_within(self, most_bytes: int) -> None:
+        """Take no more memory than that from now on, of what there is too; not after the `last` time."""
+        self._most_bytes = most_bytes
+        self.stretches = self._joined(self.stretches)
+
+    def _joined(self, stretches: tuple[Stretch, ...]) -> tuple[Stretch, ...]:
+        """Return stretches so that there are not too many."""
+        while len(stretches) > 1 and self._too_many(stretches):
+            stretches = tuple(self._one(stretches[at : at + 2]) for at in range(0, len(stretches), 2))
+            self._sum = self._added(stretches)
+            self._least_frames = stretches[-1].n_frames / len(stretches)
+        return stretches
+
+    def _too_many(self, stretches: tuple[Stretch, ...]) -> bool:
+        return len(stretches) >= MOST_STRETCHES or sum(one.nbytes for one in stretches) > self._most_bytes
+
+    def _one(self, neighbours: tuple[Stretch, ...]) -> Stretch:
         if len(neighbours) == 1:
             return neighbours[0]
         return Stretch.of(self._added(neighbours), neighbours[-1].n_frames, exact=False)
@@ -153,6 +164,8 @@ class Growth:
 
 def write_growth(path: Path, growth: Growth, pixel_size_nm: float, about: str) -> None:
     """Write what each stretch of frames added to a canvas as one page of an OME-TIFF."""
+    from stormlive.output.ome_tiff import write_images  # tifffile takes long to import
+
     ends = ", ".join(map(str, growth.frames))
     told = f"What the frames added to the super-resolved image, up to frame {ends}: the sum of the pages is that image"
     write_images(
@@ -164,7 +177,3 @@ def write_growth(path: Path, growth: Growth, pixel_size_nm: float, about: str) -
         name="replay",
         description=f"{told}. {about}",
     )
-
-
-def _too_many(stretches: tuple[Stretch, ...]) -> bool:
-    return len(stretches) >= MOST_STRETCHES or sum(stretch.nbytes for stretch in stretches) > MOST_BYTES

@@ -12,7 +12,7 @@ _TEXTS = ("canvas", "sentence", "calibration")
 
 
 class JudgementRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The judgement of a run's first canvas."""
+    """The judgement of a canvas, or of a run."""
 
     final: Judgement
     """The last one, of all frames."""

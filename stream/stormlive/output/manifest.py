@@ -6,20 +6,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
 from stormlive.output import RUN_FILE
-from stormlive.output.growth import Growth, write_growth
 from stormlive.output.judgement import JudgementRecord
-from stormlive.output.ome_tiff import write_image
-from stormlive.output.preview import write_preview
 from stormlive_sim.atomic import whole_file
 from stormlive_sim.errors import InputError
+
+if TYPE_CHECKING:
+    from stormlive.output.growth import Growth
 
 _PACKAGES = ("stormlive", "torch", "numpy", "pyzmq")
 
@@ -76,6 +77,8 @@ class RouteRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """How many frames the canvas had at the end of each page of `replay.ome.tif`; the pages add up to it."""
     no_replay: str = ""
     """Why there is no such file."""
+    judgement: JudgementRecord | UnsetType = UNSET
+    """How good its picture seemed while it grew, of a run with several; left out where that was not judged."""
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,7 +103,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     canvases: list[RouteRecord] = []
     """Each with its frames and files; in records of versions that knew one only, none."""
     judgement: JudgementRecord | None = None
-    """How good the picture of the first canvas seemed while it grew; None for what had no server."""
+    """How good the picture seemed while it grew, of several the worst; None for what was not judged."""
     versions: dict[str, str]
     files: list[FileRecord]
 
@@ -123,6 +126,8 @@ class RunPicture:
         The canvas without the drift of the sample, where it drifted.
     growth, no_growth
         How it came about; why that is not known.
+    judgement
+        How good it seemed meanwhile, of a run with several canvases.
     extra_files
         Files that already lie in the folder and belong to the canvas.
     """
@@ -133,8 +138,9 @@ class RunPicture:
     canvas: NDArray[np.float32]
     widefield: NDArray[np.float32]
     corrected: NDArray[np.float32] | None = None
-    growth: Growth | None = None
+    growth: "Growth | None" = None
     no_growth: str = ""
+    judgement: JudgementRecord | None = None
     extra_files: Sequence[Path] = ()
 
 
@@ -195,6 +201,7 @@ def write_run(
                 files=names,
                 replay=[] if picture.growth is None else picture.growth.frames,
                 no_replay=picture.no_growth if picture.growth is None else "",
+                judgement=picture.judgement or UNSET,
             )
         )
     run_path = folder / RUN_FILE
@@ -227,6 +234,11 @@ def write_run(
 def _write_picture(
     folder: Path, picture: RunPicture, upsampling: int, camera_pixel_nm: float, summary: str
 ) -> list[Path]:
+    # Many look into a record, and few write pictures: what writes them is imported here.
+    from stormlive.output.growth import write_growth
+    from stormlive.output.ome_tiff import write_image
+    from stormlive.output.preview import write_preview
+
     canvas, widefield = picture.canvas, picture.widefield
     if canvas.shape != tuple(upsampling * side for side in widefield.shape):
         raise ValueError(f"expected a canvas {upsampling} times the widefield {widefield.shape}, got {canvas.shape}")

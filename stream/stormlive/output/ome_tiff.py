@@ -152,8 +152,16 @@ def read_image(path: Path) -> tuple[NDArray[np.float32], float]:
         raise InputError(f"{path}: no such file; check the path")
     try:
         with tifffile.TiffFile(path) as tiff:
+            # Before a movie is read, which may be larger than the memory.
+            if tiff.series and len(tiff.series[0].shape) == 3 and len(tiff.pages) > 1:
+                raise InputError(
+                    f"{path}: expected one grey image (Y, X), got a stack {tiff.series[0].shape}; of a movie, "
+                    "`stormlive reconstruct` makes the picture"
+                )
             image = np.asarray(tiff.asarray())
             sizes_nm = _ome_pixel_size_nm(tiff) or _tag_pixel_size_nm(tiff)
+    except InputError:
+        raise
     # A damaged file made tifffile raise a dozen kinds of exceptions, ZeroDivisionError among them.
     except Exception as error:
         raise _not_readable(path, error) from error

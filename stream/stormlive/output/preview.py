@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from scipy.ndimage import gaussian_filter
 
 from stormlive.output.display import (
     GAMMA,
@@ -90,6 +89,8 @@ def write_side_by_side(path: Path, panels: Sequence[Panel]) -> None:
         draw_text(sheet, left, round(1.6 * margin) + title_px + note_px, _note(panel), note_px, _GREY)
         image = panel.image
         if panel.blur_nm:
+            from scipy.ndimage import gaussian_filter
+
             image = gaussian_filter(np.nan_to_num(image), panel.blur_nm / panel.pixel_size_nm)
         rgb = render_canvas(image, colormap=panel.colormap, most_px=_MOST_PANEL_PX)
         picture = Image.fromarray(rgb).resize((width, height), Image.Resampling.NEAREST)

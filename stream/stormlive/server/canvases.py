@@ -28,6 +28,11 @@ class CanvasMoment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     table_trouble: str | None
 
 
+def below(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
 class Canvases:
     """The canvases of a run in the order in which they were begun; there is always one.
 
@@ -138,9 +143,7 @@ class Canvases:
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Go on from a snapshot; InputError when it is not one of such canvases."""
         for number, canvas in enumerate(self.all):
-            prefix = f"{number}/"
-            own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-            canvas.reconstruction.restore(own)
+            canvas.reconstruction.restore(below(arrays, f"{number}/"))
 
     def open_tables(self, moments: list[CanvasMoment]) -> None:
         """Go on with the tables from where they had been written to; InputError when they are not there."""

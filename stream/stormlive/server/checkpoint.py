@@ -24,6 +24,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from stormlive.server.canvases import CanvasMoment
+from stormlive.server.neighbours import NeighboursMoment
 from stormlive.wire.messages import Start
 from stormlive.wire.text import one_line
 from stormlive_sim.atomic import whole_file
@@ -51,6 +52,8 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     notices: list[str]
     ending: tuple[str, int | None] | None
     """Exit status and number of frames of a run of which only the files remain to be written."""
+    neighbours: NeighboursMoment | None = None
+    """What is kept for the frames beside it, where the model looks at them."""
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):

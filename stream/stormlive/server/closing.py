@@ -13,6 +13,7 @@ from stormlive.server.protocols import Finish, FinishedRun
 from stormlive.server.run import Ending, Run
 from stormlive.server.runs import Runs
 from stormlive.server.shelf import Shelf
+from stormlive.server.verdicts import overall_record
 from stormlive.wire.messages import Final
 from stormlive.wire.text import one_line
 
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# What a checkpoint has besides the canvases' arrays begins with it.
-GROWTH = "growth/"
 # A checkpoint may take a share of the disk's and the memory's time, not all of it.
 _PAUSE_PER_COST = 10.0
+
+
+def growth_prefix(number: int) -> str:
+    """Return with what the names begin of that which a checkpoint has of how a canvas grew."""
+    return f"growth/{number}/"
 
 
 def moment_of(run: Run, ending: Ending | None = None) -> Moment:
@@ -40,6 +44,7 @@ def moment_of(run: Run, ending: Ending | None = None) -> Moment:
         seconds=run.seconds(),
         notices=run.notices,
         ending=None if ending is None else (ending.exit_status, ending.n),
+        neighbours=None if run.neighbours is None else run.neighbours.moment(run.canvases.all),
     )
 
 
@@ -125,7 +130,9 @@ class Closing:
         if run.canvases is None:
             raise RuntimeError("a run that was never open cannot be closed")
         p50, p99 = run.latency_ms()
-        judgement, corrected = (None, None) if self._judge is None else self._judge.close(run)
+        canvases = run.canvases
+        if self._judge is not None:
+            self._judge.close(run)
         finished = FinishedRun(
             start=run.start,
             ledger=run.ledger,
@@ -136,23 +143,25 @@ class Closing:
             frames_per_s=run.mean_frames_per_s(),
             latency_p50_ms=p50,
             latency_p99_ms=p99,
-            judgement=judgement,
-            corrected=corrected,
-            growth=run.growth,
-            no_growth=run.no_growth,
+            judgement=overall_record([canvas.judgement for canvas in canvases.all]),
         )
         try:
-            return self._finish(finished, run.canvases.all), None
+            return self._finish(finished, canvases.all), None
         except Exception as error:
             _log.exception("the files of run %s could not be written; its canvases are kept", run.start.name)
             return None, one_line(f"the files could not be written: {one_line(error) or type(error).__name__}")
         finally:
             # The run stays viewable for as long as there is no other, but not how it came about.
-            run.growth = None
+            for canvas in canvases.all:
+                canvas.growth = None
 
 
 def _grown(run: Run, moment: Moment) -> dict[str, NDArray[Any]]:
-    """Return what a checkpoint keeps of how the first canvas grew: no more than is in that canvas."""
-    if run.growth is None:
-        return {}
-    return {f"{GROWTH}{name}": array for name, array in run.growth.snapshot(moment.canvases[0].n_frames).items()}
+    """Return what a checkpoint keeps of how the canvases grew: no more than is in them."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for number, then in enumerate(moment.canvases):
+        growth = None if run.canvases is None else run.canvases.all[number].growth
+        if growth is not None:
+            kept = growth.snapshot(then.n_frames)
+            arrays |= {f"{growth_prefix(number)}{name}": array for name, array in kept.items()}
+    return arrays

@@ -70,16 +70,6 @@ class Engine:
         for model in self.models:
             localizing_network(model)
 
-    def check_live(self) -> None:
-        """Raise an InputError when the model looks at frames that a live stream may not have."""
-        for model in self.models:
-            if model.card.context:
-                raise InputError(
-                    f"the model {model.card.name!r} looks at the frames before and after each one, so its live picture "
-                    "would depend on which had arrived; give it to `stormlive reconstruct`, where all frames are "
-                    f"there, and choose another --model here, such as {DEFAULT}"
-                )
-
     def open(self, shape: tuple[int, int], calibration: Calibration, *, beside: int = 0) -> Reconstruction:
         """Start a canvas for frames (Y, X), `beside` others of the same run.
 

@@ -11,6 +11,7 @@ from stormlive.server.protocols import Canvas, FinishedRun
 from stormlive.server.reconstruction import Reconstruction
 from stormlive.server.run_table import RunTable
 from stormlive.server.shelf import Shelf
+from stormlive.wire.calibration import Calibration
 from stormlive.wire.messages import Start
 from stormlive_sim.errors import InputError
 
@@ -78,7 +79,7 @@ class RunWriter:
         """Write images, previews and record, and return the folder."""
         reconstructions = [_ours(canvas) for canvas in canvases]
         reconstruction = reconstructions[0]
-        start, card = run.start, reconstruction.model.card
+        start = run.start
         folder = self.shelf.folder(start)
         self._with_tables.pop(start.run, None)
         first = canvases[0]
@@ -86,29 +87,10 @@ class RunWriter:
             first.table.path = rename_table(first.table.path, _named(first.table.path, first.name))
         write_run(
             folder,
-            pictures=(
-                _picture(canvas, folder, run if canvas is first else None, several=len(canvases) > 1)
-                for canvas in canvases
-            ),
+            pictures=(_picture(canvas, folder, several=len(canvases) > 1) for canvas in canvases),
             upsampling=reconstruction.upsampling,
-            camera=CameraRecord(
-                pixel_size_nm=start.calibration.pixel_size_nm,
-                baseline_adu=start.calibration.baseline_adu,
-                photons_per_adu=start.calibration.photons_per_adu,
-                exposure_ms=start.calibration.exposure_ms,
-                frame_shape=start.shape,
-                dtype=start.dtype,
-            ),
-            model=ModelRecord(
-                name=card.name,
-                weights_sha256=reconstruction.model.sha256,
-                binning=reconstruction.binning,
-                card={
-                    "architecture": card.architecture,
-                    "arguments": card.arguments,
-                    "trained": card.trained,
-                },
-            ),
+            camera=camera_record(start.calibration, start.shape, start.dtype),
+            model=model_record(reconstruction),
             device=self._engine.device,
             run=start.run,
             frames={
@@ -129,11 +111,34 @@ class RunWriter:
         return str(folder)
 
 
-def _picture(canvas: Canvas, folder: Path, run: FinishedRun | None, *, several: bool) -> RunPicture:
-    """Return what is to be written of a canvas; `run` has what is known of the first one alone."""
+def camera_record(calibration: Calibration, shape: tuple[int, int], dtype: str) -> CameraRecord:
+    """Return what a record says of the camera of frames (Y, X)."""
+    return CameraRecord(
+        pixel_size_nm=calibration.pixel_size_nm,
+        baseline_adu=calibration.baseline_adu,
+        photons_per_adu=calibration.photons_per_adu,
+        exposure_ms=calibration.exposure_ms,
+        frame_shape=shape,
+        dtype=dtype,
+    )
+
+
+def model_record(reconstruction: Reconstruction) -> ModelRecord:
+    """Return what a record says of the weights."""
+    card = reconstruction.model.card
+    return ModelRecord(
+        name=card.name,
+        weights_sha256=reconstruction.model.sha256,
+        binning=reconstruction.binning,
+        card={"architecture": card.architecture, "arguments": card.arguments, "trained": card.trained},
+    )
+
+
+def _picture(canvas: Canvas, folder: Path, *, several: bool) -> RunPicture:
+    """Return what is to be written of a canvas."""
     reconstruction = _ours(canvas)
     table = None if canvas.table is None else canvas.table.path
-    growth = None if run is None else run.growth
+    growth = canvas.growth
     if growth is not None:
         growth.add(reconstruction.canvas(), canvas.n_frames, last=True)
     return RunPicture(
@@ -142,9 +147,11 @@ def _picture(canvas: Canvas, folder: Path, run: FinishedRun | None, *, several: 
         n_frames=canvas.n_frames,
         canvas=reconstruction.canvas(),
         widefield=reconstruction.widefield(),
-        corrected=None if run is None else run.corrected,
+        corrected=canvas.corrected,
         growth=growth,
-        no_growth="how it grew is kept of a run's first canvas only" if run is None else run.no_growth,
+        no_growth=canvas.no_growth,
+        # Of the only one it is the run's.
+        judgement=canvas.judgement if several else None,
         extra_files=[] if table is None else _inside(folder, table_files(table)),
     )
 

@@ -42,6 +42,13 @@ class ReportJob:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SettleJob:
+    """Compute the frames that wait for others, which will not come."""
+
+    run: Run
+
+
+@dataclass(frozen=True, kw_only=True)
 class FinishJob:
     """Close a run."""
 
@@ -58,4 +65,4 @@ class ViewJob:
     run: Run | None
 
 
-Job = OpenJob | BatchJob | KeepJob | ReportJob | FinishJob | ViewJob
+Job = OpenJob | BatchJob | KeepJob | ReportJob | SettleJob | FinishJob | ViewJob

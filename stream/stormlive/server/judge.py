@@ -11,36 +11,26 @@ import queue
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from stormlive.output.growth import MOST_BYTES, Growth
-from stormlive.output.judgement import JudgementRecord
-from stormlive.server.judging import Judging, coarseness
-from stormlive.server.look import Look, Part
-from stormlive.server.memory import available_bytes
+from stormlive.output.growth import MOST_BYTES
+from stormlive.server.beginning import begin
+from stormlive.server.canvases import Canvases
+from stormlive.server.judging import Judging
+from stormlive.server.look import Look, look_at
 from stormlive.server.protocols import Canvas
-from stormlive.server.reconstruction import Reconstruction
 from stormlive.server.run import Run
+from stormlive.server.verdicts import named
+from stormlive.server.watch import MOST_JUDGED, Turns, Watch, watched
 from stormlive.wire.text import one_line
-from stormlive_models.judge.convergence import busiest_window
-from stormlive_models.judge.mismatch import Trained
 from stormlive_models.judge.slabs import SLAB_BYTES
 
 _log = logging.getLogger(__name__)
 
-PART_PX = 1024
-"""Canvas pixels a side that are looked at closely."""
-WHOLE_PX = 16384**2
-"""Larger canvases are not copied whole, and the drift of theirs is shown but not taken out."""
-GROWTH_PX = 4096**2
-"""Of larger ones is not kept how they grew."""
-_COPIES = 6
-"""Of a canvas, that there must be memory for: two looks, the corrected one and the one before it, two on the way."""
 _RAW_FRAMES = 16
 _LOOK_SHARE = 0.02
 _WORK_SHARE = 0.05
@@ -48,44 +38,15 @@ _COMPARE_SHARE = 0.02
 _NICENESS = 10
 
 
-@dataclass(kw_only=True, eq=False)
-class Watch:
-    """The judge's notes on one run; the engine's thread writes all but `busy`, `compare_at` and `trouble`.
-
-    Attributes
-    ----------
-    raw
-        Consecutive frames since the last look.
-    due_at
-        When the next look is due; `compare_at` when one that is compared with the widefield picture is.
-    busy
-        Whether a look is being thought about.
-    closed
-        Whether the last look has been taken.
-    trouble
-        What went wrong; then nothing more is judged.
-    """
-
-    judging: Judging | None = None
-    raw: list[NDArray[Any]] = field(default_factory=list)
-    due_at: float = 0.0
-    compare_at: float = 0.0
-    busy: bool = False
-    closed: bool = False
-    trouble: str = ""
-    look: Look | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
 class Judge:
-    """Judges the first canvas of each run.
+    """Judges the first eight canvases of each run: they share the time of one, and its memory for slabs and replay.
 
     Parameters
     ----------
     runs_lock
         Of whoever changes a run's fields.
     every_s
-        Seconds between two looks at a run, or more where they are dear.
+        Seconds between two looks at a canvas, or more where they are dear.
 
     Attributes
     ----------
@@ -96,118 +57,82 @@ class Judge:
     def __init__(self, runs_lock: threading.Condition, every_s: float) -> None:
         self._lock = runs_lock
         self._every_s = every_s
-        self._looks: queue.SimpleQueue[tuple[Run, Watch, Look] | None] = queue.SimpleQueue()
+        self._looks: queue.SimpleQueue[tuple[Run, Turns, Canvas, Look] | None] = queue.SimpleQueue()
         self.looked_s = 0.0
 
     # The engine thread's side.
 
     def saw(self, run: Run, canvas: Canvas, pixels: NDArray[Any]) -> None:
         """Note that frames (T, Y, X), ADU, have been added to a run's canvas."""
-        if run.canvases is None or canvas is not run.canvases.first:
-            return
         began = time.perf_counter()
-        watch = run.watch
-        if watch is None:
-            watch = run.watch = Watch()
+        turns = run.turns
+        if turns is None:
+            turns = run.turns = Turns()
         try:
-            self._see(run, watch, canvas, pixels)
+            if not turns.trouble:
+                self._see(run, turns, canvas, pixels)
+                self._take_turn(run, turns)
         except Exception as error:
-            self._give_up(run, watch, error)
+            self._give_up(run, turns, error)
         self.looked_s += time.perf_counter() - began
 
     def ends(self, run: Run) -> None:
         """Take a last look at a run of which no more frames come."""
-        watch = run.watch
-        if run.canvases is None or watch is None or watch.trouble or watch.judging is None:
+        turns = run.turns
+        if turns is None or turns.trouble:
             return
         try:
-            watch.look = self._look(run, watch, watch.judging, run.canvases.first, compare=True)
+            for canvas, watch in watched(run):
+                if watch.judging is not None:
+                    watch.look = _look(run, canvas, watch, watch.judging, compare=True)
         except Exception as error:
-            self._give_up(run, watch, error)
+            self._give_up(run, turns, error)
 
-    def _see(self, run: Run, watch: Watch, canvas: Canvas, pixels: NDArray[Any]) -> None:
-        if watch.trouble:
-            return
-        if watch.judging is not None and not watch.busy and not watch.judging.part.meets(run.region):
+    def _see(self, run: Run, turns: Turns, canvas: Canvas, pixels: NDArray[Any]) -> None:
+        """Keep some of the frames, and begin where nothing is known yet."""
+        watch, others = canvas.watch, [one for one in watched(run) if one[0] is not canvas]
+        if watch is None:
+            if len(others) >= MOST_JUDGED:
+                canvas.no_growth = f"how it grew is kept of a run's first {MOST_JUDGED} canvases only"
+                return
+            watch = canvas.watch = Watch()
+        if watch.judging is not None and not turns.busy and not watch.judging.part.meets(run.region):
             # Where it looked nothing grows any more: it looks elsewhere, and forgets what it knew.
             watch.judging, watch.raw = None, []
         if watch.judging is None:
             if time.monotonic() < watch.due_at:
                 return
-            watch.judging = self._begin(run, canvas)
+            watch.judging = begin(run, canvas, beside=len(others))
             watch.due_at = time.monotonic() + self._every_s
             if watch.judging is None:
                 return
         if len(watch.raw) < _RAW_FRAMES:
             rows, columns = watch.judging.part.on_camera
             watch.raw += [frame[rows, columns].copy() for frame in pixels[: _RAW_FRAMES - len(watch.raw)]]
+
+    def _take_turn(self, run: Run, turns: Turns) -> None:
+        """Look at the canvas that has waited longest, if one has grown and the time has come."""
         now = time.monotonic()
-        if watch.busy or now < watch.due_at:
+        if turns.busy or now < turns.due_at:
             return
+        waiting = [
+            (canvas, watch, watch.judging)
+            for canvas, watch in watched(run)
+            if watch.judging is not None and canvas.n_frames > watch.n_frames and now >= watch.due_at
+        ]
+        if not waiting:
+            return
+        canvas, watch, judging = min(waiting, key=lambda one: one[1].looked_at)
+        # Else it would always be the same one's turn when a comparison is due.
+        compare = now >= turns.compare_at and watch.compared_at == min(one.compared_at for _, one, _ in waiting)
         began = time.perf_counter()
-        look = self._look(run, watch, watch.judging, canvas, compare=now >= watch.compare_at)
-        watch.raw = []
-        watch.due_at = now + max(self._every_s, (time.perf_counter() - began) / _LOOK_SHARE)
-        watch.busy = True
-        self._looks.put((run, watch, look))
-
-    def _begin(self, run: Run, canvas: Canvas) -> Judging | None:
-        """Choose what to look at closely, where there is most; None while there is nothing on a large canvas."""
-        start, reconstruction = run.start, canvas.reconstruction
-        (height, width), u = start.shape, reconstruction.upsampling
-        side = max(1, PART_PX // u)
-        row = column = 0
-        if max(height, width) > side:
-            level = (u & -u).bit_length() - 1
-            size = 2**level
-            coarse = reconstruction.view(level, 0, 0, width * u // size, height * u // size)
-            if run.region is not None:
-                left, top, right, bottom = (
-                    edge * u // size
-                    for edge in (*run.region[:2], run.region[0] + run.region[2], run.region[1] + run.region[3])
-                )
-                inside = np.zeros_like(coarse)
-                inside[top:bottom, left:right] = coarse[top:bottom, left:right]
-                coarse = inside
-            if not coarse.any():
-                return None
-            row, column = (at * size // u for at in busiest_window(coarse, side * u // size))
-        part = Part(row=row, column=column, height=min(side, height), width=min(side, width), upsampling=u)
-        trained, counts = None, False
-        if isinstance(reconstruction, Reconstruction):
-            card = reconstruction.model.card
-            trained = Trained.from_card(card.training, start.calibration.pixel_size_nm, reconstruction.binning)
-            counts = card.architecture == "livenet"
-        whole = (height * u, width * u) if _has_room_for(height * width * u**2) else None
-        if whole is None or height * width * u**2 > GROWTH_PX:
-            run.growth, run.no_growth = None, "the canvas was too large, or the memory too short, to keep how it grew"
-        elif run.growth is None:
-            run.growth = Growth(whole)
-        return Judging(start.calibration, part, whole, trained, counts=counts)
-
-    def _look(self, run: Run, watch: Watch, judging: Judging, canvas: Canvas, *, compare: bool) -> Look:
-        reconstruction, part = canvas.reconstruction, judging.part
-        (height, width), u = run.start.shape, part.upsampling
-        rows, columns = (slice(0, height * u), slice(0, width * u)) if judging.is_whole else part.on_canvas
-        picture = reconstruction.view(
-            0, columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start
-        )
-        coarse = None
-        if compare and not judging.is_whole:
-            size = u // coarseness((height, width), u)
-            level = (size & -size).bit_length() - 1
-            coarse = reconstruction.view(level, 0, 0, width * u // 2**level, height * u // 2**level)
-        several = run.canvases is not None and bool(run.canvases.names)
-        return Look(
-            n_frames=canvas.n_frames,
-            name=canvas.name if several else "",
-            # A copy whatever the reconstruction gives: the next batch changes its canvas.
-            canvas=np.array(picture, np.float32),
-            coarse=coarse,
-            widefield=np.array(reconstruction.widefield(), np.float32) if compare else None,
-            raw=np.stack(watch.raw) if watch.raw else np.zeros((0, part.height, part.width), np.uint16),
-            region=run.region,
-        )
+        look = _look(run, canvas, watch, judging, compare=compare)
+        watch.raw, watch.n_frames = [], look.n_frames
+        watch.looked_at, watch.compared_at = now, now if compare else watch.compared_at
+        watch.due_at = now + self._every_s
+        turns.due_at = now + (time.perf_counter() - began) / _LOOK_SHARE
+        turns.busy = True
+        self._looks.put((run, turns, canvas, look))
 
     # The judge's own thread.
 
@@ -218,23 +143,38 @@ class Judge:
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         while (job := self._looks.get()) is not None:
-            run, watch, look = job
+            run, turns, canvas, look = job
             began = time.thread_time()
-            with watch.lock:
-                if watch.judging is not None and not watch.closed and not watch.trouble:
+            with turns.lock:
+                if not turns.closed and not turns.trouble:
                     try:
-                        watch.judging.take(look)
-                        if run.growth is not None:
-                            run.growth.add(look.canvas, look.n_frames)
-                        if watch.judging.drift_shows and watch.judging.uncorrected:
-                            self._tell_once(run, watch.judging.uncorrected)
+                        self._think(run, canvas, look)
                     except Exception as error:
-                        self._give_up(run, watch, error)
+                        self._give_up(run, turns, error)
             took_s = time.thread_time() - began
             if look.widefield is not None:
-                watch.compare_at = time.monotonic() + took_s / _COMPARE_SHARE
-            watch.due_at = max(watch.due_at, time.monotonic() + took_s * (1 / _WORK_SHARE - 1))
-            watch.busy = False
+                turns.compare_at = time.monotonic() + took_s / _COMPARE_SHARE
+            turns.due_at = max(turns.due_at, time.monotonic() + took_s * (1 / _WORK_SHARE - 1))
+            turns.busy = False
+
+    def _think(self, run: Run, canvas: Canvas, look: Look) -> None:
+        judging = None if canvas.watch is None else canvas.watch.judging
+        if judging is None:
+            return
+        judging.take(look)
+        if canvas.growth is not None:
+            canvas.growth.add(look.canvas, look.n_frames)
+        judged = watched(run)
+        for one, watch in judged:
+            # The more canvases there are, the less is left to those before.
+            if watch.judging is not None:
+                watch.judging.keep_within(SLAB_BYTES // len(judged))
+            if (growth := one.growth) is not None:
+                growth.keep_within(MOST_BYTES // len(judged))
+        if judging.drift_shows and judging.uncorrected:
+            with self._lock:
+                if judging.uncorrected not in run.notices:
+                    run.notice(judging.uncorrected)
 
     def stop(self) -> None:
         """Let `work` return when it has thought about what it has."""
@@ -242,43 +182,53 @@ class Judge:
 
     # The scribe's thread.
 
-    def close(self, run: Run) -> tuple[JudgementRecord | None, NDArray[np.float32] | None]:
-        """Return the judgement of a run that has ended, and its canvas without drift where that makes a difference."""
-        watch = run.watch
-        if watch is None or watch.judging is None:
-            return None, None
-        with watch.lock:
-            watch.closed = True
-            try:
-                if watch.look is not None and not watch.trouble:
-                    watch.judging.take(watch.look)
-                watch.judging.finish()
-                corrected = watch.judging.corrected
-                # After trouble it is without the frames since then.
-                shows = watch.judging.drift_shows and not watch.trouble
-                return watch.judging.record(), corrected[0] if corrected is not None and shows else None
-            except Exception as error:
-                self._give_up(run, watch, error)
-                return None, None
-            finally:
-                watch.look, watch.raw = None, []
+    def close(self, run: Run) -> None:
+        """Give the canvases of a run that has ended their judgements, and themselves without drift where that shows."""
+        turns, canvases = run.turns, run.canvases
+        if turns is None or canvases is None:
+            return
+        with turns.lock:
+            turns.closed = True
+            for canvas, watch in watched(run):
+                try:
+                    self._finish(canvases, canvas, watch, turns)
+                except Exception as error:
+                    self._give_up(run, turns, error)
+                finally:
+                    watch.look, watch.raw = None, []
 
-    def _tell_once(self, run: Run, text: str) -> None:
-        with self._lock:
-            if text not in run.notices:
-                run.notice(text)
+    @staticmethod
+    def _finish(canvases: Canvases, canvas: Canvas, watch: Watch, turns: Turns) -> None:
+        judging = watch.judging
+        if judging is None:
+            return
+        if watch.look is not None and not turns.trouble:
+            judging.take(watch.look)
+        judging.finish()
+        record = judging.record()
+        if record is not None:
+            canvas.judgement = replace(record, final=named(canvases, canvas, record.final))
+        # After trouble it is without the frames since then.
+        if judging.corrected is not None and judging.drift_shows and not turns.trouble:
+            canvas.corrected = judging.corrected[0]
 
-    def _give_up(self, run: Run, watch: Watch, error: Exception) -> None:
+    def _give_up(self, run: Run, turns: Turns, error: Exception) -> None:
         _log.error("the judge failed in run %s, which goes on without", run.start.name, exc_info=error)
-        watch.trouble = one_line(f"the picture is not judged any more: {one_line(error) or type(error).__name__}")
+        turns.trouble = one_line(f"the picture is not judged any more: {one_line(error) or type(error).__name__}")
         with self._lock:
-            run.notice(watch.trouble)
+            run.notice(turns.trouble)
 
 
-def _has_room_for(n_pixels: int) -> bool:
-    """Return whether a canvas may be copied whole, and be kept in slabs."""
-    if n_pixels > WHOLE_PX:
-        return False
-    there = available_bytes(torch.device("cpu"))
-    # A slab has 8 bytes for each pixel that is not empty; as much again for others.
-    return there is None or there > 2 * (4 * _COPIES * n_pixels + min(SLAB_BYTES + MOST_BYTES, 64 * 4 * n_pixels))
+def _look(run: Run, canvas: Canvas, watch: Watch, judging: Judging, *, compare: bool) -> Look:
+    """Return copies of what a canvas is now."""
+    part = judging.part
+    return look_at(
+        canvas.reconstruction,
+        run.start.shape,
+        part,
+        n_frames=canvas.n_frames,
+        whole=judging.is_whole,
+        compare=compare,
+        raw=np.stack(watch.raw) if watch.raw else np.zeros((0, part.height, part.width), np.uint16),
+        region=run.region,
+    )

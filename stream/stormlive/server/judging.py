@@ -1,19 +1,23 @@
-"""What is known of one run's picture, and how it grows with each look at it; in the judge's thread."""
+"""What is known of one canvas, and how it grows with each look at it; in the judge's thread."""
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stormlive.output.judgement import MOST_POINTS, JudgementRecord, judgement_record
-from stormlive.server.look import Look, Part
+from stormlive.server.look import Look, Part, coarseness
+from stormlive.server.protocols import Reconstruction as AnyReconstruction
+from stormlive.server.reconstruction import Reconstruction
 from stormlive.wire.calibration import Calibration
 from stormlive.wire.text import one_line
 from stormlive.wire.viewing import Judgement
 from stormlive_models.frc import ring_correlation
 from stormlive_models.judge.artifacts import ArtifactMap, artifact_map
 from stormlive_models.judge.convergence import Moment, advise, steepness
+from stormlive_models.judge.crowding import block_sums
 from stormlive_models.judge.frames import Frames
 from stormlive_models.judge.mismatch import USUAL_SIGMA_NM, Trained
 from stormlive_models.judge.slabs import SLAB_BYTES, Slabs
@@ -21,14 +25,10 @@ from stormlive_models.judge.verdict import light_of_emitters, verdict
 
 MOST_SLABS = 32
 _DENSITY_FRAMES = 100
-# The side of the patches that networks are trained on: their densities are means over such a square.
-_BLOCK_PX = 32
-_FINEST = 2**19
-"""Pixels of the canvas that are compared with the widefield picture: two a side of a camera pixel up to 360x360."""
 
 
 class Judging:
-    """The judgement of one run.
+    """The judgement of one canvas.
 
     Parameters
     ----------
@@ -110,8 +110,12 @@ class Judging:
             compared = _compared(_summed(whole, fine * look.widefield.shape[0]), look.widefield, look)
             self.errors = None if compared is None else (compared, look.n_frames)
         if len(look.raw):
-            self._frames.see(look.raw)
+            self.see(look.raw)
         self._conclude(look)
+
+    def see(self, raw: NDArray[Any]) -> None:
+        """Take in consecutive frames (T, Y, X) of `Part.on_camera`, ADU, for the next look's judgement."""
+        self._frames.see(raw)
 
     def _count(self, part: NDArray[np.float32], n_new: int) -> None:
         """Note the density of the densest block of late."""
@@ -119,11 +123,9 @@ class Judging:
         self._recent += part.reshape(height, u, width, u).sum((1, 3))
         self._recent_frames += n_new
         if self._counts and self._recent_frames >= _DENSITY_FRAMES:
-            rows, columns = (max(1, side // _BLOCK_PX) for side in (height, width))
-            tall, wide = height // rows, width // columns
-            blocks = self._recent[: rows * tall, : columns * wide].reshape(rows, tall, columns, wide).sum((1, 3))
-            area_um2 = tall * wide * self._calibration.pixel_size_nm**2 / 1e6
-            self._density = float(blocks.max()) / self._recent_frames / area_um2
+            sums, n_pixels = block_sums(self._recent)
+            area_um2 = n_pixels * self._calibration.pixel_size_nm**2 / 1e6
+            self._density = float(sums.max()) / self._recent_frames / area_um2
         if self._recent_frames >= _DENSITY_FRAMES:
             self._recent[:] = 0
             self._recent_frames = 0
@@ -149,13 +151,13 @@ class Judging:
         drift = self._slabs.drift_nm
         figures = replace(self._frames.figures, density_per_um2=self._density)
         if self._counts:
-            figures = light_of_emitters(figures, compared, look.n_frames)
+            crowd = None if compared is None else self._frames.crowd(compared)
+            figures = light_of_emitters(figures, compared, look.n_frames, crowd)
         light = verdict(
             figures, self._trained, blinking=self._frames.blinking, compared=compared, n_frames=look.n_frames
         )
         self.judgement = Judgement(
             frames=look.n_frames,
-            canvas=look.name,
             gauge=light.gauge,
             sentence=one_line(light.sentence),
             psf_sigma_nm=_finite(figures.psf_sigma_nm),
@@ -179,6 +181,10 @@ class Judging:
         """Whether the sample moved by more than a pixel of the canvas."""
         return self._slabs.greatest_nm > self._pixel_nm
 
+    def keep_within(self, most_bytes: int) -> None:
+        """Let the slabs take no more memory than that from now on."""
+        self._slabs.keep_within(most_bytes)
+
     @property
     def uncorrected(self) -> str:
         """Why the drift is not taken out, for people; empty where it is."""
@@ -199,6 +205,18 @@ class Judging:
         self._slabs.release()
 
 
+def judging_of(
+    reconstruction: AnyReconstruction, calibration: Calibration, part: Part, whole: tuple[int, int] | None
+) -> Judging:
+    """Return a judgement that knows what the model was trained on, where anybody does; see `Judging`."""
+    trained, counts = None, False
+    if isinstance(reconstruction, Reconstruction):
+        card = reconstruction.model.card
+        trained = Trained.from_card(card.training, calibration.pixel_size_nm, reconstruction.binning)
+        counts = card.architecture == "livenet"
+    return Judging(calibration, part, whole, trained, counts=counts)
+
+
 def _compared(canvas: NDArray[np.float32], widefield: NDArray[np.float32], look: Look) -> ArtifactMap | None:
     """Compare the canvas with the widefield picture where it grows; elsewhere there are no errors to be known."""
     if look.region is None:
@@ -214,11 +232,6 @@ def _compared(canvas: NDArray[np.float32], widefield: NDArray[np.float32], look:
     marked = np.zeros(widefield.shape, bool)
     error[part], excess[part], marked[part] = found.error, found.excess, found.marked
     return replace(found, error=error, excess=excess, marked=marked)
-
-
-def coarseness(shape: tuple[int, ...], upsampling: int) -> int:
-    """Return into how many parts a side of a camera pixel the canvas is summed for the comparison: 1 or 2."""
-    return 2 if upsampling % 2 == 0 and 4 * shape[0] * shape[1] <= _FINEST else 1
 
 
 def _summed(picture: NDArray[np.float32], rows: int) -> NDArray[np.float32]:

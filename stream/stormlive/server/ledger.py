@@ -20,6 +20,8 @@ class Ledger:
 
     Attributes
     ----------
+    alone
+        Frames in the picture that were computed without one that belongs beside them: of a model that looks at it.
     open_ended
         Whether the run was closed without its sender having told how many frames it had.
     """
@@ -29,6 +31,7 @@ class Ledger:
         self.replayed = Ranges()
         self.missing: dict[str, Ranges] = {}
         self.refused_duplicates = 0
+        self.alone = Ranges()
         self.open_ended = False
         # Where frames were computed: None is all over; the one that was used last comes last.
         self.regions: dict[Region | None, Ranges] = {}
@@ -96,13 +99,16 @@ class Ledger:
         partly = sum(ranges.count() for region, ranges in self.regions.items() if region is not None)
         if partly:
             told = f"{told[:-1]}; of {partly} of them only a region was computed."
+        if self.alone:
+            told = f"{told[:-1]}; {self.alone.count()} of them were computed without a frame that belongs beside them."
         return f"{told[:-1]}; whether the camera gave more is not known." if self.open_ended else told
 
     def as_dict(self) -> dict[str, Any]:
         """Return the account for a JSON file; ranges are ``[first, last]``, both included.
 
         Where only a part of some frames was computed, ``regions`` has which of which: [x, y, width, height] in camera
-        pixels, null for the whole frame, in the order in which they were last used.
+        pixels, null for the whole frame, in the order in which they were last used. ``alone`` has the frames that were
+        computed without one that belongs beside them, where there are any.
         """
         regions = [
             {"region": region, "frames": [list(span) for span in ranges]} for region, ranges in self.regions.items()
@@ -118,6 +124,7 @@ class Ledger:
             "open_ended": self.open_ended,
             "sentence": self.sentence(),
             **({"regions": regions} if regions else {}),
+            **({"alone": [list(span) for span in self.alone]} if self.alone else {}),
         }
 
     def final(self, run: UUID, exit_status: str, folder: Path | str | None, error: str | None = None) -> Final:
@@ -148,6 +155,7 @@ class Ledger:
         ledger.missing = {reason: Ranges(spans) for reason, spans in account["missing"].items()}
         ledger.refused_duplicates = int(account["refused_duplicates"])
         ledger.open_ended = bool(account.get("open_ended", False))  # records of earlier versions do not say
+        ledger.alone = Ranges(account.get("alone", []))
         ledger._total = int(account["frames"])
         for one in account.get("regions", [{"region": None, "frames": list(ledger.in_picture())}]):
             region = None

@@ -1,12 +1,21 @@
-"""What the judge sees of a run at one moment, and the part of it that it looks at closely."""
+"""What the judge sees of a canvas at one moment, and the part of it that it looks at closely."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stormlive.wire.fields import Region
+from stormlive_models.judge.convergence import busiest_window
+
+if TYPE_CHECKING:
+    from stormlive.server.protocols import Reconstruction
+
+PART_PX = 1024
+"""Canvas pixels a side that are looked at closely."""
+_FINEST = 2**19
+"""Pixels of the canvas that are compared with the widefield picture: two a side of a camera pixel up to 360x360."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +57,12 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """Copies of what a run's first canvas is at one moment.
+    """Copies of what a canvas is at one moment.
 
     Attributes
     ----------
     n_frames
         That it holds.
-    name
-        Of the canvas, where the run has several.
     canvas
         All of it, or `Part.on_canvas` of it.
     coarse
@@ -69,9 +76,84 @@ class Look:
     """
 
     n_frames: int
-    name: str
     canvas: NDArray[np.float32]
     coarse: NDArray[np.float32] | None
     widefield: NDArray[np.float32] | None
     raw: NDArray[Any]
     region: Region | None = None
+
+
+def coarseness(shape: tuple[int, ...], upsampling: int) -> int:
+    """Return into how many parts a side of a camera pixel the canvas is summed for the comparison: 1 or 2."""
+    return 2 if upsampling % 2 == 0 and 4 * shape[0] * shape[1] <= _FINEST else 1
+
+
+def busiest_part(
+    reconstruction: "Reconstruction", shape: tuple[int, int], region: Region | None, most_px: int
+) -> Part | None:
+    """Return where there is most on the canvas of frames (Y, X); None while there is nothing on a large one.
+
+    Parameters
+    ----------
+    region
+        In which alone frames are computed.
+    most_px
+        Canvas pixels a side of the part.
+    """
+    (height, width), u = shape, reconstruction.upsampling
+    side = max(1, most_px // u)
+    row = column = 0
+    if max(height, width) > side:
+        level = (u & -u).bit_length() - 1
+        size = 2**level
+        coarse = reconstruction.view(level, 0, 0, width * u // size, height * u // size)
+        if region is not None:
+            left, top, right, bottom = (
+                edge * u // size for edge in (*region[:2], region[0] + region[2], region[1] + region[3])
+            )
+            inside = np.zeros_like(coarse)
+            inside[top:bottom, left:right] = coarse[top:bottom, left:right]
+            coarse = inside
+        if not coarse.any():
+            return None
+        row, column = (at * size // u for at in busiest_window(coarse, side * u // size))
+    return Part(row=row, column=column, height=min(side, height), width=min(side, width), upsampling=u)
+
+
+def look_at(
+    reconstruction: "Reconstruction",
+    shape: tuple[int, int],
+    part: Part,
+    *,
+    n_frames: int,
+    whole: bool,
+    compare: bool,
+    raw: NDArray[Any],
+    region: Region | None = None,
+) -> Look:
+    """Return copies of what is to be judged of a canvas of frames (Y, X); see `Look`.
+
+    Parameters
+    ----------
+    whole
+        Take all of the canvas, otherwise the part.
+    compare
+        Take what a comparison with the widefield picture needs.
+    """
+    (height, width), u = shape, part.upsampling
+    rows, columns = (slice(0, height * u), slice(0, width * u)) if whole else part.on_canvas
+    picture = reconstruction.view(0, columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
+    coarse = None
+    if compare and not whole:
+        size = u // coarseness(shape, u)
+        level = (size & -size).bit_length() - 1
+        coarse = reconstruction.view(level, 0, 0, width * u // 2**level, height * u // 2**level)
+    return Look(
+        n_frames=n_frames,
+        # A copy whatever the reconstruction gives: the next batch changes its canvas.
+        canvas=np.array(picture, np.float32),
+        coarse=coarse,
+        widefield=np.array(reconstruction.widefield(), np.float32) if compare else None,
+        raw=raw,
+        region=region,
+    )

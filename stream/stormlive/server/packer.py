@@ -1,4 +1,7 @@
-"""The thread that makes pictures smaller for viewers far away, so that neither the engine nor the sockets wait."""
+"""The thread that gets answers to viewers ready, so that neither the engine nor the sockets wait.
+
+It makes pictures smaller for viewers far away, and finds out the contrast of whole pictures.
+"""
 
 import queue
 from collections.abc import Callable
@@ -6,11 +9,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from msgspec import structs
+from msgspec import UNSET, UnsetType, structs
 
 from stormlive.wire.fields import Packing
 from stormlive.wire.packing import packed
-from stormlive.wire.viewing import Viewed
+from stormlive.wire.viewing import Contrast, Viewed
 
 if TYPE_CHECKING:
     from stormlive.server.worker import Outgoing
@@ -20,18 +23,25 @@ _MOST_WAITING = 8
 
 
 class Packer:
-    """Packs answers and hands them on to `post`."""
+    """Gets answers ready and hands them on to `post`."""
 
     def __init__(self, post: "Callable[[Outgoing], None]") -> None:
         self._post = post
-        self._waiting: queue.Queue[tuple[Outgoing, Packing] | None] = queue.Queue(_MOST_WAITING)
+        self._waiting: queue.Queue[tuple[Outgoing, Packing | UnsetType, Callable[[], Contrast | None] | None] | None]
+        self._waiting = queue.Queue(_MOST_WAITING)
 
-    def submit(self, outgoing: "Outgoing", how: Packing) -> None:
-        """Have an answer packed and sent; it is let go where too many wait. Never waits."""
+    def submit(
+        self, outgoing: "Outgoing", how: Packing | UnsetType, measure: Callable[[], Contrast | None] | None
+    ) -> None:
+        """Have an answer packed, and its contrast found out, where that is wanted, and sent; never waits.
+
+        Where too many wait it goes without contrast, and is let go if it was to be packed.
+        """
         try:
-            self._waiting.put_nowait((outgoing, how))
+            self._waiting.put_nowait((outgoing, how, measure))
         except queue.Full:
-            return
+            if how is UNSET:
+                self._post(outgoing)
 
     def stop(self) -> None:
         """Let `work` return once everything is done."""
@@ -40,10 +50,13 @@ class Packer:
     def work(self) -> None:
         """Work until `stop`."""
         while (waiting := self._waiting.get()) is not None:
-            outgoing, how = waiting
-            if isinstance(outgoing.message, Viewed) and outgoing.pixels is not None:
-                data = packed(outgoing.pixels, how)
+            outgoing, how, measure = waiting
+            message = outgoing.message
+            if isinstance(message, Viewed) and outgoing.pixels is not None:
+                if measure is not None:
+                    message = structs.replace(message, contrast=measure() or UNSET)
+                data = None if how is UNSET else packed(outgoing.pixels, how)
                 if data is not None:
-                    message = structs.replace(outgoing.message, coding="zlib")
-                    outgoing = replace(outgoing, message=message, pixels=np.frombuffer(data, "u1"))
-            self._post(outgoing)
+                    message = structs.replace(message, coding="zlib")
+                    outgoing = replace(outgoing, pixels=np.frombuffer(data, "u1"))
+            self._post(replace(outgoing, message=message))

@@ -163,7 +163,6 @@ def build_server(
     # its slowest thread: on two cores it is 1.7 times faster on the one that is left (benchmarks/threads.py).
     torch.set_num_threads(max(1, torch.get_num_threads() - 1))
     engine = Engine(settings.model, settings.device)
-    engine.check_live()
     writer = RunWriter(
         engine, settings.out, folder_per_run=settings.folder_per_run, localizations=settings.localizations
     )

@@ -1,9 +1,9 @@
 """What the server asks of the engine that reconstructs and of whoever writes a finished run's files."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from stormlive.output.growth import Growth
 from stormlive.output.judgement import JudgementRecord
 from stormlive.output.tables import Mark, Sink
+from stormlive.server.contrast import Contrasts
 from stormlive.server.ledger import Ledger
 from stormlive.server.run_table import RunTable
 from stormlive.wire.calibration import Calibration
@@ -18,9 +19,16 @@ from stormlive.wire.fields import Region
 from stormlive.wire.messages import Start
 from stormlive_sim.routes import Route
 
+if TYPE_CHECKING:
+    from stormlive.server.watch import Watch
+
 
 class Reconstruction(Protocol):
     """The canvas of a run's frames of one route. All calls come from the server's engine thread."""
+
+    @property
+    def context(self) -> int:
+        """Frames either side that it sees of each one: 0 or 1."""
 
     @property
     def upsampling(self) -> int:
@@ -30,12 +38,19 @@ class Reconstruction(Protocol):
     def model_name(self) -> str:
         """The weights that compute it, for people."""
 
-    def add(self, frames: NDArray[Any], sink: Sink | None = None, *, region: Region | None = None) -> None:
-        """Add frames (B, Y, X), camera pixel type, ADU; on return their increment is in the canvas.
+    def add(
+        self,
+        frames: NDArray[Any],
+        sink: Sink | None = None,
+        own: slice = slice(None),
+        *,
+        region: Region | None = None,
+    ) -> None:
+        """Add the `own` ones of frames (B, Y, X), camera pixel type, ADU; on return their increment is in the canvas.
 
-        With a `region` (see `computed_region`) it is that of these pixels alone, as if the camera had no others.
-        `sink`, where there is one, has got their localizations by then, frame by frame; `frame` is the index in
-        `frames`.
+        The others are neighbours. With a `region` (see `computed_region`) it is that of these pixels alone, as if the
+        camera had no others. `sink`, where there is one, has got their localizations by then, frame by frame; `frame`
+        is the index in `frames[own]`.
         """
 
     def view(self, level: int, x: int, y: int, w: int, h: int) -> NDArray[np.float32]:
@@ -101,6 +116,15 @@ class Canvas:
         That of its route; empty before the first frame.
     n_frames
         Frames that it holds.
+    contrasts
+        Of its pictures.
+    watch
+        What the server's judge notes; None where it has not (yet) looked.
+    growth
+        How it grew, or why that is not kept: `no_growth`.
+    judgement
+        How good it seemed while it grew, once the run has ended; and then, where the sample moved, `corrected`: it
+        without the drift.
     """
 
     reconstruction: Reconstruction
@@ -108,6 +132,12 @@ class Canvas:
     route: Route | None = None
     name: str = ""
     n_frames: int = 0
+    contrasts: Contrasts = field(default_factory=Contrasts)
+    watch: "Watch | None" = None
+    growth: Growth | None = None
+    no_growth: str = "the server did not judge the picture while it grew"
+    judgement: JudgementRecord | None = None
+    corrected: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +147,7 @@ class FinishedRun:
     ``exit_status`` is ``"ok"`` or says on one line what ended the run early. Latency is the time from the
     hook to the canvas, over the run's last live frames; None when none arrived. ``started_at`` is of the machine's
     clock, ``duration_s`` of the monotonic one and, where a server took the run up again, of each one's share.
-    `judgement` is that of the first canvas, `corrected` that canvas without drift where the sample moved, `growth` how
-    it came about, or `no_growth` why that was not kept.
+    `judgement` is that of all its canvases.
     """
 
     start: Start
@@ -131,9 +160,6 @@ class FinishedRun:
     latency_p50_ms: float | None
     latency_p99_ms: float | None
     judgement: JudgementRecord | None = None
-    corrected: NDArray[np.float32] | None = None
-    growth: Growth | None = None
-    no_growth: str = ""
 
 
 Finish: TypeAlias = Callable[[FinishedRun, Sequence[Canvas]], str | None]

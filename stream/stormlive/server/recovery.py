@@ -5,9 +5,9 @@ import time
 from contextlib import suppress
 
 from stormlive.output.growth import Growth
-from stormlive.server.canvases import Canvases
+from stormlive.server.canvases import Canvases, below
 from stormlive.server.checkpoint import Checkpoint, Kept
-from stormlive.server.closing import GROWTH
+from stormlive.server.closing import growth_prefix
 from stormlive.server.dataset import DataRoots
 from stormlive.server.ledger import Ledger
 from stormlive.server.protocols import Engine, OpenTable
@@ -83,11 +83,12 @@ def _take_up(
     shelf.take_up(start, checkpoint.folder.parent)
     canvases.open_tables(moment.canvases)
     run = Run(start, Owner(peer=b"", credit=Credit(0)), 0)
-    run.canvases = canvases
-    run.growth = _growth(kept, canvases)
+    run.open(canvases, data.find(start))
+    if run.neighbours is not None and moment.neighbours is not None:
+        run.neighbours.restore(moment.neighbours, canvases.all, kept.arrays)
+    _restore_growth(kept, canvases)
     run.ledger = Ledger.from_dict(moment.account)
     run.durable = run.ledger.in_picture()
-    run.dataset = data.find(start)
     regions = list(run.ledger.regions)
     run.region = regions[-1] if regions else computed_region(start.region or None, start.shape)
     run.checkpoint = checkpoint
@@ -105,8 +106,9 @@ def _take_up(
     return run
 
 
-def _growth(kept: Kept, canvases: Canvases) -> Growth | None:
-    """Return how the first canvas grew, where the checkpoint tells."""
-    arrays = {name.removeprefix(GROWTH): array for name, array in kept.arrays.items() if name.startswith(GROWTH)}
+def _restore_growth(kept: Kept, canvases: Canvases) -> None:
+    """Go on from how the canvases grew, as far as the checkpoint tells."""
     height, width = (side * canvases.first.reconstruction.upsampling for side in kept.moment.start.shape)
-    return Growth.restored((height, width), arrays) if arrays else None
+    for number, canvas in enumerate(canvases.all):
+        arrays = below(kept.arrays, growth_prefix(number))
+        canvas.growth = Growth.restored((height, width), arrays) if arrays else None

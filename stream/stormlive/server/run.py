@@ -2,19 +2,19 @@
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stormlive.output.growth import Growth
 from stormlive.ranges import Ranges
 from stormlive.server.canvases import Canvases
 from stormlive.server.checkpoint import Checkpoint
 from stormlive.server.dataset import Dataset
 from stormlive.server.ledger import Ledger
+from stormlive.server.neighbours import Neighbours
 from stormlive.server.waiting import Waiting
 from stormlive.wire.fields import Axes, Lane, Region, RunState
 from stormlive.wire.flow import Credit
@@ -23,7 +23,7 @@ from stormlive.wire.messages import Final, Start
 from stormlive.wire.text import one_line
 
 if TYPE_CHECKING:
-    from stormlive.server.judge import Watch
+    from stormlive.server.watch import Turns
 
 _LATENCY_WINDOW = 1024
 _CAMERA_WINDOW = 256
@@ -86,12 +86,12 @@ class Run:
         Frames that are in a checkpoint; `told_durable` those of them that the sender knows of.
     asked, owed
         Frames that were named in a REPORT, and those of them that the sender has not answered for yet.
-    watch
-        What the server's judge notes; None where there is none.
+    turns
+        How its canvases take turns with the server's judge; None where there is none.
     region
         In which alone the engine computes the frames that it takes from now on.
-    growth
-        How the first canvas grew, or why that is not kept: `no_growth`.
+    neighbours
+        Where frames wait for those beside them; None where the model sees each frame alone.
     abandoned
         Whether nothing more is to be expected from the sender.
     """
@@ -111,10 +111,9 @@ class Run:
         self.abandoned = False
         self.canvases: Canvases | None = None
         self.dataset: Dataset | None = None
-        self.watch: Watch | None = None
-        self.growth: Growth | None = None
+        self.neighbours: Neighbours | None = None
+        self.turns: Turns | None = None
         self.region: Region | None = None
-        self.no_growth = "the server did not judge the picture while it grew"
         self.checkpoint: Checkpoint | None = None
         self.checkpoint_at = 0.0
         self.changed = self.being_kept = False
@@ -131,6 +130,13 @@ class Run:
         self._last_batch_at: float | None = None
         self._frame_s: float | None = None
 
+    def open(self, canvases: Canvases, dataset: Dataset | None) -> None:
+        """Take the canvases, and where the raw data is saved."""
+        self.canvases, self.dataset = canvases, dataset
+        if canvases.first.reconstruction.context:
+            read = None if dataset is None else dataset.frame
+            self.neighbours = Neighbours(read, latest=self.start.mode == "latest")
+
     def enter(self, state: RunState) -> None:
         """Go one step on in `COURSE`."""
         if state not in COURSE[self.state]:
@@ -141,6 +147,11 @@ class Run:
     def takes_frames(self) -> bool:
         """Whether frames are still welcome: until it ends, and for the backfill after the sender's END."""
         return self.state in ("opening", "running", "backfill") and not self.abandoned
+
+    @property
+    def held(self) -> Ranges:
+        """Frames that wait for those beside them."""
+        return Ranges() if self.neighbours is None else self.neighbours.held
 
     @property
     def takes_new_frames(self) -> bool:
@@ -172,9 +183,9 @@ class Run:
         self.owed = self.owed.subtract(ranges)
 
     def to_ask(self, most: int) -> Ranges:
-        """Return up to `most` ranges of the run's frames that are not in the picture and were not asked for."""
+        """Return up to `most` ranges of the run's frames that are not here and were not asked for."""
         n = 0 if self.ending is None or self.ending.n is None else self.ending.n
-        lacking = self.ledger.in_picture().union(self.asked).complement(n)
+        lacking = self.ledger.in_picture().union(self.held, self.asked).complement(n)
         return Ranges(lacking.to_list()[:most])
 
     def gives_up_reading(self, now: float) -> bool:
@@ -190,16 +201,16 @@ class Run:
             return 1
         return max(1, min(most, int(BATCH_TARGET_S / max(self._frame_s, 1e-9))))
 
-    def note_batch(self, frames: list[Frame], seconds: float, *, sent: list[Frame]) -> None:
-        """Note that `frames` reached the canvas, `seconds` after the engine took them.
+    def note_batch(self, n: int, seconds: float, *, offered_ns: Iterable[int]) -> None:
+        """Note that `n` frames reached the canvas, `seconds` after the engine took them.
 
-        The latency is that of those among them that were `sent` with their pixels.
+        The latency is that of those among them that came live: when the hook was handed them.
         """
         now, now_ns = time.monotonic(), time.perf_counter_ns()
-        per_frame = seconds / len(frames)
+        per_frame = seconds / n
         self._frame_s = per_frame if self._frame_s is None else 0.5 * (self._frame_s + per_frame)
-        self._latencies_ms.extend(max(0.0, (now_ns - frame.t_ns) / 1e6) for frame in sent if not frame.replay)
-        self._pace.append((now, len(frames)))
+        self._latencies_ms.extend(max(0.0, (now_ns - one_ns) / 1e6) for one_ns in offered_ns)
+        self._pace.append((now, n))
         while self._pace[0][0] < now - _PACE_WINDOW_S:
             self._pace.popleft()
         self._first_batch_at = self._first_batch_at or now - seconds

@@ -6,7 +6,7 @@ from collections import OrderedDict, deque
 from uuid import UUID
 
 from stormlive.ranges import Ranges
-from stormlive.server.jobs import BatchJob, FinishJob, Job, KeepJob, OpenJob, ReportJob, ViewJob
+from stormlive.server.jobs import BatchJob, FinishJob, Job, KeepJob, OpenJob, ReportJob, SettleJob, ViewJob
 from stormlive.server.run import REPORT_PATIENCE_S, Ending, Owner, Reference, Run
 from stormlive.wire.codec import ProtocolError
 from stormlive.wire.fields import MAX_SPANS, Lane
@@ -165,9 +165,9 @@ class Runs:
             self._changed.notify()
 
     def shown(self) -> list[Run]:
-        """Return the runs to publish: the open ones, or else the one that ended last."""
+        """Return the runs to publish: the open ones, the newest last, or else the one that ended last."""
         with self._changed:
-            return list(self._active.values()) or list(self._kept)[-1:]
+            return sorted(self._active.values(), key=lambda run: run.number) or list(self._kept)[-1:]
 
     @property
     def lock(self) -> threading.Condition:
@@ -261,5 +261,7 @@ class Runs:
                 run.asked, run.owed = run.asked.union(missing), missing
                 run.answered_at = now
                 return ReportJob(run=run, owner=run.owner, missing=missing)
+        if run.held:
+            return SettleJob(run=run)
         run.enter("finishing")
         return FinishJob(run=run, ending=run.ending)

@@ -4,6 +4,7 @@ from msgspec import UNSET
 
 from stormlive.server.protocols import Engine
 from stormlive.server.run import Run
+from stormlive.server.verdicts import judgement_of, overall
 from stormlive.wire.text import one_line
 from stormlive.wire.viewing import Status
 
@@ -19,8 +20,7 @@ def run_status(run: Run, engine: Engine, *, silent: bool) -> Status:
     camera_per_s = run.camera_per_s()
     canvases = run.canvases
     reconstruction = None if canvases is None else canvases.first.reconstruction
-    judging = None if run.watch is None else run.watch.judging
-    judgement = None if judging is None else judging.judgement
+    judgement = None if canvases is None else overall([judgement_of(canvases, one) for one in canvases.all])
     return Status(
         state="silent" if silent and run.takes_frames else run.state,
         model=one_line(engine.model_name if reconstruction is None else reconstruction.model_name),

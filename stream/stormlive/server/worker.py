@@ -8,7 +8,7 @@ frame.
 import itertools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -21,15 +21,16 @@ from stormlive.ranges import Ranges
 from stormlive.server.canvases import Canvases
 from stormlive.server.closing import Closing, moment_of
 from stormlive.server.dataset import DataRoots
-from stormlive.server.jobs import BatchJob, FinishJob, KeepJob, OpenJob, ReportJob, ViewJob
+from stormlive.server.jobs import BatchJob, FinishJob, KeepJob, OpenJob, ReportJob, SettleJob, ViewJob
 from stormlive.server.limits import CHECKPOINT_S
+from stormlive.server.neighbours import Kept, Stretch
 from stormlive.server.packer import Packer
-from stormlive.server.protocols import Engine, Finish, OpenTable, no_table
+from stormlive.server.protocols import Canvas, Engine, Finish, OpenTable, no_table
 from stormlive.server.run import Ending, Owner, Reference, Run
 from stormlive.server.runs import Runs
 from stormlive.server.scribe import Scribe
 from stormlive.server.shelf import Shelf
-from stormlive.server.views import answer
+from stormlive.server.views import Answer, answer
 from stormlive.wire import flow
 from stormlive.wire.codec import span_groups
 from stormlive.wire.frame import Frame
@@ -99,6 +100,8 @@ class Worker:
                     self._keep(job.run)
                 case ReportJob():
                     self._tell(job.owner, _report(job.run, job.missing))
+                case SettleJob():
+                    self._settle(job.run)
                 case FinishJob():
                     if self._judge is not None:
                         self._judge.ends(job.run)
@@ -125,9 +128,8 @@ class Worker:
             self._tell(run.owner, Error(code="refused", fatal=True, message=message))
             return
         with self._runs.lock:
-            run.canvases = canvases
+            run.open(canvases, dataset)
             run.region = region
-            run.dataset = dataset
             run.enter("running")
             if self._shelf is not None:
                 for trouble in self._shelf.troubles():
@@ -145,28 +147,40 @@ class Worker:
         read, later = self._read(job)
         frames = [*job.frames, *read]
         with self._runs.lock:
-            fresh = list({frame.seq: frame for frame in frames if frame.seq not in run.ledger}.values())
+            held = run.held
+            taken = {frame.seq: frame for frame in frames if frame.seq not in run.ledger and frame.seq not in held}
+            fresh = list(taken.values())
+        live_ns = {frame.seq: frame.t_ns for frame in job.frames if not frame.replay}
         routes: dict[Route, list[Frame]] = {}
         for frame in fresh:
             routes.setdefault(route_of(frame.axes), []).append(frame)
         began = time.monotonic()
         try:
             for route, some in routes.items():
-                self._deal(run, job.owner, route, some)
+                self._deal(run, job.owner, route, some, live_ns)
+            # When a frame that is read from the dataset was taken is not known: it has no latency.
+            n, offered_ns = len(fresh), list(live_ns.values())
+            if run.neighbours is not None:
+                with self._runs.lock:
+                    queued = {frame.seq for frame in run.queue} if run.start.mode == "latest" else ()
+                n, offered_ns = self._work_off(run, run.neighbours.ready(queued))
         except Exception as error:
-            _log.exception("the engine failed in run %s", run.start.name)
-            self._fail(run, frames, f"engine failed: {one_line(error) or type(error).__name__}")
+            self._engine_failed(run, frames, error)
             return
         seconds = time.monotonic() - began
         with self._runs.lock:
             run.ledger.refused_duplicates += len(frames) - len(fresh)
-            if fresh:
-                # When a frame that is read from the dataset was taken is not known: it has no latency.
-                run.note_batch(fresh, seconds, sent=job.frames)
+            if n:
+                run.note_batch(n, seconds, offered_ns=offered_ns)
                 run.changed = True
             came = Ranges((frame.seq, frame.seq) for frame in frames)
             run.answered(came)
             live, replayed = came.intersect(run.ledger.live), came.intersect(run.ledger.replayed)
+            # What waits for the next frame is here to stay: the sender need not wait for that too.
+            held = run.held
+            for frame in frames if held else ():
+                if frame.seq in held:
+                    (replayed if frame.replay else live).add(frame.seq)
         if later:
             self._runs.look_again(run, job.owner, later)
         credit = job.owner.credit
@@ -177,8 +191,8 @@ class Worker:
         message = Credit(bytes=nbytes, live=tuple(live), replayed=tuple(replayed), durable=tuple(durable))
         self._post(Outgoing(channel="data", peer=job.owner.peer, message=message, credit=credit))
 
-    def _deal(self, run: Run, owner: Owner, route: Route, frames: list[Frame]) -> None:
-        """Add frames of one route to their canvas; those for which there can be none are missing."""
+    def _deal(self, run: Run, owner: Owner, route: Route, frames: list[Frame], live_ns: Mapping[int, int]) -> None:
+        """Add frames of one route to their canvas, or hold them; those for which there can be none are missing."""
         if run.canvases is None:
             raise RuntimeError("a batch was taken for a run that is not open")
         try:
@@ -187,19 +201,62 @@ class Worker:
             with self._runs.lock:
                 run.notice(str(error))
             self._give_up(run, owner, Ranges((frame.seq, frame.seq) for frame in frames), str(error))
+            if run.neighbours is not None:
+                run.neighbours.pass_by([frame.seq for frame in frames])
             return
         frames, pixels = _copied(frames)
         if not frames:
             return
+        if run.neighbours is None:
+            self._compute(run, canvas, frames, pixels)
+        else:
+            run.neighbours.take(canvas, frames, pixels, live_ns)
+
+    def _compute(
+        self,
+        run: Run,
+        canvas: Canvas,
+        frames: Sequence[Frame] | Sequence[Kept],
+        pixels: NDArray[Any],
+        own: slice = slice(None),
+        alone: Collection[int] = (),
+    ) -> None:
+        """Add frames, which are the `own` ones of `pixels`, to their canvas."""
         sink = None if canvas.table is None else canvas.table.sink([frame.seq for frame in frames])
         region = run.region
-        canvas.reconstruction.add(pixels, sink, region=region)
+        canvas.reconstruction.add(pixels, sink, own, region=region)
         with self._runs.lock:
             canvas.n_frames += len(frames)
             for frame in frames:
                 run.ledger.add(frame.seq, replay=frame.replay, region=region)
+            for seq in alone:
+                run.ledger.alone.add(seq)
         if self._judge is not None:
-            self._judge.saw(run, canvas, pixels)
+            self._judge.saw(run, canvas, pixels[own])
+
+    def _work_off(self, run: Run, stretches: Iterable[Stretch]) -> tuple[int, list[int]]:
+        """Compute frames that have those beside them; return how many, and when the live ones came to the hook."""
+        n, offered_ns = 0, list[int]()
+        for stretch in stretches:
+            self._compute(run, stretch.canvas, stretch.frames, stretch.pixels, stretch.own, stretch.alone)
+            n += len(stretch.frames)
+            offered_ns += [frame.offered_ns for frame in stretch.frames if frame.offered_ns is not None]
+        return n, offered_ns
+
+    def _settle(self, run: Run) -> None:
+        """Compute the frames that wait for others, which will not come."""
+        if run.neighbours is None:
+            raise RuntimeError("there is nothing that a frame of this run could wait for")
+        with self._runs.lock:
+            n = max(run.ledger.total, 0 if run.ending is None else run.ending.n or 0)
+        try:
+            self._work_off(run, run.neighbours.settle(n))
+        except Exception as error:
+            self._engine_failed(run, [], error)
+
+    def _engine_failed(self, run: Run, frames: list[Frame], error: Exception) -> None:
+        _log.error("the engine failed in run %s", run.start.name, exc_info=error)
+        self._fail(run, frames, f"engine failed: {one_line(error) or type(error).__name__}")
 
     def _give_up(self, run: Run, owner: Owner, ranges: Ranges, reason: str) -> None:
         """Note, and tell the owner that gave them, that frames will not be in the picture.
@@ -248,8 +305,10 @@ class Worker:
         with self._runs.lock:
             gone = Ranges((frame.seq, frame.seq) for frame in [*frames, *run.queue])
             gone.merge(Ranges((reference.seq, reference.seq) for reference in run.references))
+            gone.merge(run.held)
             run.queue.clear()
             run.references.clear()
+            run.neighbours = None
             run.ledger.add_missing(gone, reason)
             n = None if run.ending is None else run.ending.n
             run.ending = Ending(exit_status=one_line(reason), n=n)
@@ -263,6 +322,8 @@ class Worker:
         with self._runs.lock:
             moment, have = moment_of(run), run.ledger.in_picture()
         arrays = run.canvases.snapshot()
+        if run.neighbours is not None:
+            arrays.update(run.neighbours.snapshot())
         self.scribe.submit(partial(self._closing.keep, run, moment, arrays, have, began))
 
     def _tell_kept(self, run: Run, news: Ranges | Final) -> None:
@@ -277,18 +338,17 @@ class Worker:
             self._tell(owner, Credit(bytes=0, durable=group))
 
     def _view(self, job: ViewJob) -> None:
-        pixels = None
         try:
-            message, pixels = answer(job.run, job.view)
+            found = answer(job.run, job.view)
         except Exception as error:
             _log.exception("a view could not be made")
             text = one_line(f"the view could not be made: {error}")
-            message = Error(code="view-failed", fatal=False, message=text, request=job.view.request)
-        outgoing = Outgoing(channel="view", peer=job.viewer, message=message, pixels=pixels)
-        if pixels is None or job.view.accept is UNSET:
+            found = Answer(Error(code="view-failed", fatal=False, message=text, request=job.view.request))
+        outgoing = Outgoing(channel="view", peer=job.viewer, message=found.message, pixels=found.pixels)
+        if found.pixels is None or (job.view.accept is UNSET and found.measure is None):
             self._post(outgoing)
         else:
-            self.packer.submit(outgoing, job.view.accept)
+            self.packer.submit(outgoing, job.view.accept, found.measure)
 
     def _tell(self, owner: Owner, message: Message) -> None:
         if owner.peer:

@@ -53,6 +53,10 @@ class AcquisitionWindow(MainWindow):
             Deed("Run", "Stop", ("Shift+F5",), self.acquisition.stop, "its files are written", "Stop"),
         )
 
+    def wait_for(self, text: str) -> None:
+        """Say how far the run is, too."""
+        super().wait_for("\n\n".join(line for line in (self.acquisition.message.text(), text) if line))
+
     def _begin(self) -> None:
         """Show nothing of the run before."""
         self.actions_by_text["Pause the picture"].setChecked(False)

@@ -2,19 +2,25 @@
 
 from collections.abc import Callable
 
-from msgspec import UNSET
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QCheckBox, QGridLayout, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from stormlive.viewer.history import History
-from stormlive.viewer.plot import Curve, Plot, short
+from stormlive.viewer.numbers import rounded, short
+from stormlive.viewer.plot import Curve, Plot
 from stormlive.viewer.theme import GREY, LIGHTS
-from stormlive.wire.viewing import Judgement, Status
+from stormlive.viewer.view import LiveView
+from stormlive.wire.viewing import Judgement
 
 _WORDS = {"green": "good", "amber": "take care", "red": "do not trust it", "unknown": "not known yet"}
-_ABSENT = "There is no judgement (yet): it needs some hundred frames, and a server that judges."
+_ABSENT = (
+    "There is no judgement (yet): it needs some hundred frames, and a server that judges. "
+    "Of several canvases it judges the first eight."
+)
 _BLUE, _ORANGE = "#6cb6ff", "#ffb86c"
 _LIGHT_PX = 22
+# A drift is known to a few nanometres.
+_LEAST_DRIFT_NM = 10.0
 
 
 class JudgementDock(QWidget):
@@ -47,7 +53,7 @@ class JudgementDock(QWidget):
             self._figures.addWidget(self._values[name], row, 1, Qt.AlignmentFlag.AlignRight)
         self.resolution = Plot("Resolution (FRC)", "frames")
         self.density = Plot("Density", "frames")
-        self.drift = Plot("Drift", "frames", from_zero=False)
+        self.drift = Plot("Drift", "frames", from_zero=False, least_span=_LEAST_DRIFT_NM)
         self.errors = QCheckBox("show errors over the picture")
         self.errors.setToolTip("Blue: where the picture, blurred, disagrees with the widefield.")
         self.corrected = QCheckBox("correct the picture for drift")
@@ -67,11 +73,11 @@ class JudgementDock(QWidget):
         column.addStretch()
         self.show_judgement(None)
 
-    def show_status(self, status: Status) -> None:
-        """Take up what the server says now."""
-        self._history.add(status)
-        judgement = status.judgement
-        self.show_judgement(None if judgement is UNSET else judgement)
+    def show_view(self, view: LiveView) -> None:
+        """Take up what is said of the canvas that is shown."""
+        if view.report is not None:
+            self._history.add(view.report.run, view.judgement)
+        self.show_judgement(view.judgement)
 
     def forget(self) -> None:
         """Show nothing of what was judged so far."""
@@ -79,7 +85,7 @@ class JudgementDock(QWidget):
         self.show_judgement(None)
 
     def show_judgement(self, judgement: Judgement | None) -> None:
-        """Show a judgement, or that there is none; the curves stay as they are."""
+        """Show a judgement, or that there is none."""
         gauge = "unknown" if judgement is None else judgement.gauge
         colour = LIGHTS[gauge]
         self.light.setStyleSheet(f"background: {colour}; border-radius: {_LIGHT_PX // 2}px")
@@ -99,19 +105,20 @@ class JudgementDock(QWidget):
             ("1000 more frames", "–" if gain is None else f"{gain:.2g} % better"),
         ):
             self._values[name].setText(text)
-        self.resolution.show_curves(self._curve("frc_nm", _BLUE), told=_with_unit(known.frc_nm, "nm"))
+        canvas = known.canvas
+        self.resolution.show_curves(self._curve(canvas, "frc_nm", _BLUE), told=_with_unit(known.frc_nm, "nm"))
         self.density.show_curves(
-            self._curve("density_per_um2", _BLUE), told=_with_unit(known.density_per_um2, "/µm² a frame")
+            self._curve(canvas, "density_per_um2", _BLUE), told=_with_unit(known.density_per_um2, "/µm² a frame")
         )
         drift = known.drift_nm
         self.drift.show_curves(
-            self._curve("drift_nm", _BLUE, 0, "x"),
-            self._curve("drift_nm", _ORANGE, 1, "y"),
-            told="" if drift is None else f"{short(drift[0])}, {short(drift[1])} nm",
+            self._curve(canvas, "drift_nm", _BLUE, 0, "x"),
+            self._curve(canvas, "drift_nm", _ORANGE, 1, "y"),
+            told="" if drift is None else f"{rounded(drift[0], 100)}, {rounded(drift[1], 100)} nm",
         )
 
-    def _curve(self, field: str, colour: str, index: int | None = None, name: str = "") -> Curve:
-        x, y = self._history.curve(field, index)
+    def _curve(self, canvas: str, field: str, colour: str, index: int | None = None, name: str = "") -> Curve:
+        x, y = self._history.curve(canvas, field, index)
         return Curve(name=name, colour=colour, x=x, y=y)
 
 

@@ -16,7 +16,7 @@ from stormlive.viewer.main_window import MainWindow
 from stormlive.viewer.runs import Runs
 from stormlive.viewer.saving import save_picture
 from stormlive.viewer.theme import apply_dark
-from stormlive.viewer.view import Fetch, FetchWhole, LiveView, Steer
+from stormlive.viewer.view import Fetch, FetchWhole, LiveView, Steer, WaitsFor
 from stormlive.wire.fields import Region
 
 _log = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ class LiveWindow:
         runs: Runs | None = None,
         steer: Steer | None = None,
         origin: tuple[int, int] | None = None,
+        waits_for: WaitsFor | None = None,
     ) -> None:
         application = QApplication.instance() or QApplication([])
         assert isinstance(application, QApplication)
@@ -57,6 +58,7 @@ class LiveWindow:
         self._steer = steer
         self._steering: Future[str] | None = None
         self._fetch = fetch
+        self._waits_for = waits_for
         self._whole = whole
         self._asked: Future[LiveView | None] | None = None
         self._saving: tuple[Path, Future[None]] | None = None
@@ -101,6 +103,7 @@ class LiveWindow:
             self._tell_steered()
             if self._failure is None:
                 self._follow()
+                self.window.wait_for("" if self._waits_for is None else self._waits_for())
             self.window.scene.refresh()
         except Exception as error:
             _log.warning("the viewer stopped following the run: %s", error)

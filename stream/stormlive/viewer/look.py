@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormlive.output.display import GAMMA, SUPERRES_COLORMAP, WIDEFIELD_COLORMAP, auto_contrast
+from stormlive.wire.viewing import CONTRAST_PERCENTILES, Contrast
 
 # Perceptually uniform and dark at zero first; then those that people know from elsewhere.
 COLORMAPS = ("inferno", "magma", "viridis", "cividis", "gray", "hot", "green", "cyan", "magenta")
@@ -34,11 +35,21 @@ class Look:
     percentile: float = PERCENTILE
     limits: tuple[float, float] | None = None
 
-    def contrast(self, pixels: NDArray[np.float32], units_per_pixel: float) -> tuple[float, float]:
-        """Return the values of `pixels` to show as black and white; each has `units_per_pixel` units of area."""
+    def contrast(
+        self, pixels: NDArray[np.float32], units_per_pixel: float, known: Contrast | None = None
+    ) -> tuple[float, float]:
+        """Return the values of `pixels` to show as black and white; each has `units_per_pixel` units of area.
+
+        The automatic contrast is that of the whole picture where it is `known`, otherwise that of these pixels.
+        """
         if self.limits is not None:
             low, high = (limit * units_per_pixel for limit in self.limits)
             return low, max(high, low + 1e-12 * max(1.0, abs(low)))
+        if known is not None:
+            low, high = (
+                float(np.interp(self.percentile, CONTRAST_PERCENTILES, ends)) for ends in zip(*known, strict=True)
+            )
+            return low, high
         return auto_contrast(pixels, percentile=self.percentile)
 
 

@@ -31,9 +31,10 @@ from stormlive.viewer.save_dialogs import SaveDialogs
 from stormlive.viewer.scene import LiveScene
 from stormlive.viewer.steering import SteeringKeys
 from stormlive.viewer.strip import Strip
-from stormlive.viewer.trouble import trouble
+from stormlive.viewer.trouble import trouble, waits_for
 from stormlive.viewer.trouble_bar import TroubleBar
 from stormlive.viewer.view import LiveView
+from stormlive.viewer.waiting import WaitingSign
 
 _SIZE, _LEAST_SIZE = (1280, 700), (960, 540)
 _DOCK_WIDTH = 300
@@ -71,6 +72,7 @@ class MainWindow(QMainWindow):
         column.setContentsMargins(0, 0, 0, self.trouble.line_px)
         column.setSpacing(0)
         column.addWidget(self.scene.canvas.native, 1)
+        self.sign = WaitingSign(self.scene.canvas.native)
         self.replay = ReplayBar(lambda place: self.want(at=place))
         column.addWidget(self.replay)
         self.setCentralWidget(centre)
@@ -116,7 +118,7 @@ class MainWindow(QMainWindow):
             actions.menus["View"].addAction(dock.toggleViewAction())
         self.canvases = CanvasChoice(toolbar, self.scene)
         self._restore()
-        self.strip.say("waiting for the first frames")
+        self.strip.say("no picture yet")
 
     def _own_docks(self) -> list[QDockWidget]:
         """Return docks that another kind of window has before the others."""
@@ -132,21 +134,20 @@ class MainWindow(QMainWindow):
         """Show a view: its numbers always, its pictures unless paused."""
         if view.report is None:
             self._lost(view.status)
-            if view.judgement is not None:
-                self.judgement.show_judgement(view.judgement)
         else:
             self.strip.show_status(view.report)
-            self.judgement.show_status(view.report)
             self.trouble.trouble(trouble(view.report))
+        self.judgement.show_view(view)
         if self.paused:
             self._waiting = view
             return
         self._waiting = None
+        self.sign.say("" if view.report is None else waits_for(view.report))
         self.scene.show(view)
         for name, pane in (("superres", self.scene.superres), ("widefield", self.scene.widefield)):
             self.editors[name].show_limits(*pane.limits)
         self.measure.show_view(view)
-        self.replay.show_replay(view.replay, view.no_replay)
+        self.replay.show_replay(view.replay, view.no_replay, view.canvas)
         self.canvases.show_names(view.canvases)
 
     def _lost(self, text: str) -> None:
@@ -155,9 +156,15 @@ class MainWindow(QMainWindow):
         else:
             self.trouble.lost(text)
 
+    def wait_for(self, text: str) -> None:
+        """Say what has to come before there is a picture, as long as there is none."""
+        if self.scene.shown is None:
+            self.sign.say(text)
+
     def stopped(self, reason: str) -> None:
         """Say that no more views will come, and why."""
         self.trouble.lost(f"stopped: {reason}")
+        self.wait_for(reason)
 
     # What the user does
 

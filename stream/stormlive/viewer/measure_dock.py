@@ -6,8 +6,9 @@ from PySide6.QtWidgets import QDoubleSpinBox, QGroupBox, QHBoxLayout, QLabel, QV
 
 from stormlive.viewer.measure import Profile, camera_region, fwhm_nm, profile_of, region_of
 from stormlive.viewer.mouse import Marks
+from stormlive.viewer.numbers import short
 from stormlive.viewer.pane import PROFILE_COLOUR
-from stormlive.viewer.plot import Curve, Plot, short
+from stormlive.viewer.plot import Curve, Plot
 from stormlive.viewer.theme import GREY
 from stormlive.viewer.view import LiveView
 

@@ -14,6 +14,7 @@ from vispy.visuals.transforms import STTransform
 from stormlive.output.display import auto_contrast, colours, length_label, scale_bar_nm, sum_pool
 from stormlive.viewer.look import Look
 from stormlive.viewer.view import FINEST, Picture, Visible
+from stormlive.wire.viewing import Contrast
 
 MARGIN = 10
 TITLE_HEIGHT = 30
@@ -142,9 +143,18 @@ class Pane:
     def _set_contrast(self) -> None:
         pooled, scale = self._pooled
         units = self._units(scale)
-        low, high = self._look.contrast(pooled, units)
+        low, high = self._look.contrast(pooled, units, self._known_contrast())
         self._image.clim = low, high
         self.limits = low / units, high / units
+
+    def _known_contrast(self) -> Contrast | None:
+        """Return the automatic contrast of the whole picture, in the pixels that are drawn."""
+        picture, factor = self._drawn
+        if picture is None or picture.contrast is None or factor == 1:
+            return None if picture is None else picture.contrast
+        # Until pixels of this size come: those of the whole become brighter by as much as those in sight.
+        brighter = auto_contrast(self._pooled[0])[1] / auto_contrast(picture.pixels)[1]
+        return tuple((brighter * low, brighter * high) for low, high in picture.contrast)
 
     def _units(self, pixel_size_nm: float) -> float:
         """Return how many units of area a pixel has."""

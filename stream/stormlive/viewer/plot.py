@@ -8,6 +8,7 @@ from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
+from stormlive.viewer.numbers import rounded, short
 from stormlive.viewer.theme import FIELD, GREY, WHITE
 
 _MOST_POINTS = 1500
@@ -34,11 +35,15 @@ class Plot(QWidget):
         Behind the numbers of the x axis.
     from_zero : bool
         Whether the y axis begins at 0.
+    least_span : float
+        How much the y axis spans at least: what is less than that is not to look like much.
     """
 
-    def __init__(self, title: str, x_unit: str, *, height: int = 104, from_zero: bool = True) -> None:
+    def __init__(
+        self, title: str, x_unit: str, *, height: int = 104, from_zero: bool = True, least_span: float = 0.0
+    ) -> None:
         super().__init__()
-        self._title, self._x_unit, self._from_zero = title, x_unit, from_zero
+        self._title, self._x_unit, self._from_zero, self._least_span = title, x_unit, from_zero, least_span
         self._curves: tuple[Curve, ...] = ()
         self._told = ""
         self.setMinimumHeight(height)
@@ -54,7 +59,11 @@ class Plot(QWidget):
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         line = painter.fontMetrics().height()
-        left = painter.fontMetrics().horizontalAdvance("00000") + 6
+        drawn = [curve for curve in self._curves if curve.x.size]
+        y_low, y_high = _range([curve.y for curve in drawn], from_zero=self._from_zero, least=self._least_span)
+        ends = [rounded(y, y_high - y_low) for y in (y_high, y_low)]
+        # Plots above each other begin at the same place, unless a number is very long.
+        left = max(painter.fontMetrics().horizontalAdvance(told) for told in ("00000", *ends)) + 6
         area = QRectF(left, line + 9, self.width() - left - 6, self.height() - 2 * line - 13)
         x = 0.0
         for name, colour in ((self._title, WHITE), *((curve.name, curve.colour) for curve in self._curves)):
@@ -65,15 +74,13 @@ class Plot(QWidget):
         painter.drawText(QRectF(0, 0, self.width() - 6, line), Qt.AlignmentFlag.AlignRight, self._told)
         painter.fillRect(area, QColor(FIELD))
         painter.setPen(QColor(GREY))
-        drawn = [curve for curve in self._curves if curve.x.size]
         if not drawn:
             painter.drawText(area, Qt.AlignmentFlag.AlignCenter, "nothing yet")
             return
         x_low, x_high = _range([curve.x for curve in drawn], from_zero=False)
-        y_low, y_high = _range([curve.y for curve in drawn], from_zero=self._from_zero)
         right, vertical = Qt.AlignmentFlag.AlignRight, Qt.AlignmentFlag.AlignVCenter
-        for value, y in ((y_high, area.top()), (y_low, area.bottom())):
-            painter.drawText(QRectF(0, y - line / 2, left - 5, line), right | vertical, short(value))
+        for told, y in zip(ends, (area.top(), area.bottom()), strict=True):
+            painter.drawText(QRectF(0, y - line / 2, left - 5, line), right | vertical, told)
         below = QRectF(area.left(), area.bottom() + 2, area.width(), line)
         painter.drawText(below, Qt.AlignmentFlag.AlignLeft, short(x_low))
         painter.drawText(below, right, f"{short(x_high)} {self._x_unit}")
@@ -89,18 +96,11 @@ class Plot(QWidget):
             painter.drawPolyline(QPolygonF(points))
 
 
-def short(value: float) -> str:
-    """Return a number with three digits at most: ``0.123``, ``12.3``, ``45k``."""
-    size = abs(value)
-    if size >= 1e6:
-        return f"{value / 1e6:.3g}M"
-    if size >= 1e4:
-        return f"{value / 1e3:.3g}k"
-    return f"{value:.0f}" if size >= 100 else f"{value:.3g}"
-
-
-def _range(values: list[NDArray[np.float64]], *, from_zero: bool) -> tuple[float, float]:
+def _range(values: list[NDArray[np.float64]], *, from_zero: bool, least: float = 0.0) -> tuple[float, float]:
+    if not values:
+        return 0.0, 1.0
     low, high = min(float(v.min()) for v in values), max(float(v.max()) for v in values)
     if from_zero:
         low = min(low, 0.0)
-    return (low, high) if high > low else (low - 0.5, low + 0.5)
+    lacking = max(0.0, (least or float(high == low)) - (high - low))
+    return low - lacking / 2, high + lacking / 2

@@ -42,6 +42,7 @@ class ReplayBar(QWidget):
         super().__init__()
         self._wanted = wanted
         self._replay: Replay | None = None
+        self._of: tuple[str, tuple[int, ...]] = ("", ())
         self.play = QToolButton()
         self.play.setCheckable(True)
         self.play.setAutoRaise(True)
@@ -65,8 +66,8 @@ class ReplayBar(QWidget):
         self._show_state(False)
         self.hide()
 
-    def show_replay(self, replay: Replay | None, why_not: str) -> None:
-        """Show where the replay is, or in words why there is none; neither: nothing."""
+    def show_replay(self, replay: Replay | None, why_not: str, canvas: str = "") -> None:
+        """Show where the replay of a canvas is, or in words why there is none; neither: nothing."""
         self._replay = replay
         for widget in (self.play, self.slider):
             widget.setVisible(replay is not None)
@@ -76,10 +77,10 @@ class ReplayBar(QWidget):
             self.play.setChecked(False)
             self.label.setText(why_not)
             return
-        last = len(replay.frames) - 1
-        if self.slider.maximum() != last:
+        if self._of != (canvas, replay.frames):
+            self._of = canvas, replay.frames
             self.slider.blockSignals(True)
-            self.slider.setRange(0, last)
+            self.slider.setRange(0, len(replay.frames) - 1)
             self.slider.setValue(replay.at)
             self.slider.blockSignals(False)
         self._show_frames(self.slider.value())

@@ -84,6 +84,10 @@ class RunsView:
         except ConnectionError:
             return None  # the state of the run says what has happened to its server
 
+    def waits_for(self) -> str:
+        """Return in plain words what has to come before there is a view; nothing as long as there is no server."""
+        return "" if self._remote is None else self._remote.waits_for()
+
     def whole(self, canvas: str | None) -> Picture:
         """Return the whole canvas of a name.
 

@@ -109,7 +109,7 @@ class SavedView:
             status=f"{self._folder.name}: {self._record.get('summary', f'no {RUN_FILE}')}",
             canvases=self._several,
             canvas=opened.name,
-            judgement=self._judgement(),
+            judgement=self._judgement(opened.name),
             corrected=corrected,
             replay=replay,
             no_replay=opened.no_replay,
@@ -145,10 +145,10 @@ class SavedView:
         """Return the replay of a canvas, or why there is none."""
         path = self._file(_REPLAY, name)
         try:
-            route = next(one for one in self._record["canvases"] if self._file(_CANVAS, name).name in one["files"])
+            route = self._route(name)
             frames = [int(n) for n in route["replay"]]
             why_not = str(route["no_replay"])
-        except (StopIteration, KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError):
             return None, f"no time slider: {RUN_FILE} does not tell how the picture grew; older versions did not"
         if len(frames) < 2:
             return None, f"no time slider: {why_not or 'the run was too short'}"
@@ -160,12 +160,25 @@ class SavedView:
     def _file(self, what: str, name: str, behind: str = "") -> Path:
         return self._folder / f"{what}{f'_{name}' if name else ''}{behind}{_SUFFIX}"
 
-    def _judgement(self) -> Judgement | None:
-        """Return what the server judged last, if it did."""
+    def _route(self, name: str) -> dict[str, Any]:
+        """Return what the record says of a canvas, if it does."""
+        file = self._file(_CANVAS, name).name
         try:
-            return msgspec.convert(self._record["judgement"]["final"], Judgement)
-        except (ValueError, KeyError, TypeError):
-            return None  # msgspec's errors are ValueErrors
+            found: list[dict[str, Any]] = [one for one in self._record["canvases"] if file in one["files"]]
+        except (KeyError, TypeError):
+            return {}
+        return found[0] if found else {}
+
+    def _judgement(self, name: str) -> Judgement | None:
+        """Return what the server judged last of a canvas, if it did."""
+        for record in (self._route(name), self._record):
+            try:
+                judgement = msgspec.convert(record["judgement"]["final"], Judgement)
+            except (ValueError, KeyError, TypeError):
+                continue  # msgspec's errors are ValueErrors
+            if judgement.canvas == name:
+                return judgement
+        return None
 
     def _read_record(self) -> dict[str, Any]:
         try:

@@ -126,7 +126,8 @@ class LiveScene:
 
     def want_canvas(self, name: str | None) -> None:
         """Ask for the canvas of a name; None: for whichever is the newest."""
-        self.wanted = replace(self.wanted, canvas=name)
+        # Where one was in the replay of another means nothing here.
+        self.wanted = replace(self.wanted, canvas=name, at=None)
 
     def visible(self) -> Visible:
         """Return the part of the field that is in sight, and what is wanted there."""

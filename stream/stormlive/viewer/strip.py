@@ -6,7 +6,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QWidget
 
 from stormlive.viewer.mouse import Cursor
-from stormlive.viewer.plot import short
+from stormlive.viewer.numbers import short
 from stormlive.viewer.theme import GREY, LIGHTS
 from stormlive.wire.viewing import Status
 

@@ -1,4 +1,4 @@
-"""What is wrong with a run, in a plain sentence."""
+"""What is wrong with a run, or has still to come, in a plain sentence."""
 
 from stormlive.wire.viewing import Status
 
@@ -30,6 +30,23 @@ def trouble(status: Status) -> str | None:
     if judgement and judgement.gauge == "red":
         return judgement.sentence
     return None
+
+
+def waits_for(status: Status) -> str:
+    """Return what has to come before a run has a picture; empty where it has one."""
+    if status.live + status.replayed:
+        return ""
+    if status.state == "opening":
+        return f"The run {status.name} begins: the server makes its canvas."
+    if status.state in ("finishing", "finished"):
+        return f"The run {status.name} has ended without a frame in the picture."
+    if status.received:
+        come = "its first frame has come" if status.received == 1 else f"{status.received} frames have come"
+        return (
+            f"The run {status.name} has begun, and {come}.\nThe first ones are being computed; that may take some "
+            "seconds, while the network is made ready for frames of this size."
+        )
+    return f"The run {status.name} has begun; its first frame has not come yet."
 
 
 def slowness(status: Status) -> float | None:

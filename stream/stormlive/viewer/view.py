@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormlive.wire.fields import Region
-from stormlive.wire.viewing import Judgement, Status
+from stormlive.wire.viewing import Contrast, Judgement, Status
 
 _SNAP_PX = 64
 FINEST = 1.25
@@ -24,6 +24,8 @@ class Picture:
     pixel_size_nm: float
     x_nm: float = 0.0
     y_nm: float = 0.0
+    contrast: Contrast | None = None
+    """The limits of the automatic contrast of the whole of which this is a part, in pixels of this size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ class LiveView:
     report: Status | None = None
     """The numbers behind it, where a server tells them."""
     judgement: Judgement | None = None
-    """Of a run that has ended, where there is no `report`."""
+    """Of the canvas that is shown."""
     replay: "Replay | None" = None
     """Of a run that has ended: which moments of it there are to be seen."""
     no_replay: str = ""
@@ -143,6 +145,9 @@ Steer = Callable[[Region | None], str]
 
 Called from the same thread as `Fetch`; raises an InputError or a ConnectionError that says why not.
 """
+
+WaitsFor = Callable[[], str]
+"""Say in plain words what has to come before there is a view; called from the window's own thread."""
 
 FetchWhole = Callable[[str | None], Picture]
 """Get the whole canvas of a name (None: the one that was begun last) at its finest; called from the same thread."""

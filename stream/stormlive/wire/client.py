@@ -1,6 +1,7 @@
 """The other end for those who look on: status messages and pieces of the picture."""
 
 import time
+from collections import deque
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -32,6 +33,7 @@ from stormlive.wire.viewing import MAX_VIEW_BYTES, Status, Steer, Steered, View,
 from stormlive_sim.errors import InputError
 
 _BEYOND = 2**31 - 1
+_LONGEST_S = 60.0
 
 
 class LiveClient:
@@ -44,11 +46,16 @@ class LiveClient:
     address : str
         The server's data address, as `stormlive serve` prints it.
     timeout_s : float
-        How long to wait for any answer.
+        How long to wait for any answer; for a picture up to a minute, as long as the server tells its status.
     keys : ClientKeys, path or None
         For a server with keys, or the folder that has them; without them only loopback addresses.
     compressed : bool or None
         Have pictures compressed on their way; None: those of a server on another machine.
+
+    Attributes
+    ----------
+    heard_at : float
+        When the server said something last, of whichever run; seconds of the monotonic clock.
 
     Raises
     ------
@@ -73,6 +80,8 @@ class LiveClient:
         self._keys = keys
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._sockets: list[zmq.Socket[bytes]] = []
+        # That came while an answer was waited for.
+        self._put_by = deque[Status](maxlen=64)
         try:
             self.address = client_address(address, keys)
             self._compressed = not is_loopback(self.address) if compressed is None else compressed
@@ -83,6 +92,7 @@ class LiveClient:
             )
             self._statuses = connect_subscriber(self._context, f"{base}:{self.welcome.status_port}", keys=keys)
             self._sockets += [self._views, self._statuses]
+            self.heard_at = time.monotonic()
         except BaseException:
             self.close()
             raise
@@ -128,11 +138,31 @@ class LiveClient:
         """
         newest: Status | None = None
         deadline = time.monotonic() + timeout_s
-        while (answer := self._answer(self._statuses, deadline)) is not None:
-            if isinstance(answer[0], Status) and (run is None or answer[0].run in (run, None)):
-                newest = answer[0]
+        while (status := self._told(deadline)) is not None:
+            if run is None or status.run in (run, None):
+                newest = status
                 deadline = 0.0  # take what waits, and no more
         return newest
+
+    def statuses(self, timeout_s: float) -> tuple[Status, ...]:
+        """Return the newest status of each run that the server tells of in `timeout_s`, that of the newest run last."""
+        newest: dict[UUID | None, Status] = {}
+        deadline = time.monotonic() + timeout_s
+        while (status := self._told(deadline)) is not None:
+            newest.pop(status.run, None)
+            newest[status.run] = status
+        return tuple(newest.values())
+
+    def _told(self, deadline: float) -> Status | None:
+        """Return the next status, or None when none came in time."""
+        return self._put_by.popleft() if self._put_by else self._arrived(deadline)
+
+    def _arrived(self, deadline: float) -> Status | None:
+        while (answer := self._answer(self._statuses, deadline)) is not None:
+            self.heard_at = time.monotonic()
+            if isinstance(answer[0], Status):
+                return answer[0]
+        return None
 
     def view(
         self,
@@ -142,6 +172,8 @@ class LiveClient:
         rectangle: tuple[int, int, int, int] = (0, 0, _BEYOND, _BEYOND),
         canvas: str | None = None,
         rounded: bool = False,
+        contrast: bool = False,
+        run: UUID | None = None,
     ) -> tuple[Viewed, NDArray[np.float32]] | None:
         """Return a piece of a picture, or None while there is no such run, canvas or picture.
 
@@ -157,6 +189,10 @@ class LiveClient:
             One of the status's `canvases`; None for the one that was begun last.
         rounded : bool
             Where pictures are compressed, their values may come to 0.4 %: enough for a screen, and half the bytes.
+        contrast : bool
+            Have the automatic contrast of the whole picture sent too, where the server knows it.
+        run : UUID or None
+            The status's `run`; None for the run that started last.
 
         Raises
         ------
@@ -167,6 +203,7 @@ class LiveClient:
         x, y, w, h = rectangle
         request = View(
             request=self._request,
+            run=run,
             picture=picture,
             level=level,
             x=x,
@@ -175,6 +212,7 @@ class LiveClient:
             h=h,
             canvas=canvas or UNSET,
             accept=UNSET if not self._compressed else "zlib-bf16" if rounded else "zlib",
+            contrast=contrast or UNSET,
         )
         message, pixels = self._asked(request)
         return (message, picture_of(message, pixels or b"")) if isinstance(message, Viewed) else None
@@ -208,18 +246,33 @@ class LiveClient:
         return answer.region if isinstance(answer, Steered) else None
 
     def _asked(self, request: View | Steer) -> tuple[messages.Message, Buffer | None]:
-        """Return the answer to a request, or the error that is one."""
-        deadline = time.monotonic() + self._timeout_s
+        """Return the answer to a request, or the error that is one.
+
+        Pictures come between two frames, which take a large field's engine seconds each: a server that tells its
+        status meanwhile is waited for longer.
+        """
+        asked_at = time.monotonic()
         if not self._views.poll(int(self._timeout_s * 1000), zmq.POLLOUT) or not send(self._views, [encode(request)]):
             raise ConnectionError("the server does not answer any more")
-        while (answer := self._answer(self._views, deadline)) is not None:
+        poller = zmq.Poller()
+        for socket in (self._views, self._statuses):
+            poller.register(socket, zmq.POLLIN)
+        alive_at = asked_at
+        while (left_s := min(alive_at + self._timeout_s, asked_at + _LONGEST_S) - time.monotonic()) > 0:
+            ready = dict(poller.poll(int(left_s * 1000) + 1))
+            if self._statuses in ready and (status := self._arrived(0.0)) is not None:
+                alive_at = self.heard_at
+                self._put_by.append(status)
+            answer = self._answer(self._views, 0.0) if self._views in ready else None
+            if answer is None:
+                continue
             message = answer[0]
             # An answer to an earlier request that was given up is passed over.
             if isinstance(message, messages.Error) and message.request in (None, request.request):
                 return answer
             if isinstance(message, Viewed | Steered) and message.request == request.request:
                 return answer
-        raise ConnectionError(f"the server sent no answer within {self._timeout_s:g} s")
+        raise ConnectionError(f"the server sent no answer within {time.monotonic() - asked_at:.3g} s")
 
     def close(self) -> None:
         """Close the sockets."""

@@ -30,6 +30,7 @@ Axes: TypeAlias = Annotated[
 CanvasName: TypeAlias = Annotated[str, Meta(max_length=64)]
 Counts: TypeAlias = Annotated[dict[Text, Seq], Meta(max_length=20)]
 Picture: TypeAlias = Literal["canvas", "widefield", "last", "errors", "corrected"]
+Limits: TypeAlias = tuple[float, float]  # what is shown as black, and as white
 Coding: TypeAlias = Literal["zlib"]
 Packing: TypeAlias = Literal["zlib", "zlib-bf16"]  # the second one after rounding to bfloat16
 Gauge: TypeAlias = Literal["unknown", "green", "amber", "red"]

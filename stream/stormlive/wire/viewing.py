@@ -1,6 +1,7 @@
 """The messages of viewers: what they ask for, and what they are shown and told."""
 
-from typing import Annotated
+import math
+from typing import Annotated, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -11,6 +12,7 @@ from stormlive.wire.fields import (
     Coding,
     Gauge,
     Lane,
+    Limits,
     Nbytes,
     Packing,
     Picture,
@@ -25,6 +27,12 @@ from stormlive_sim.errors import InputError
 MAX_CANVASES = 64  # of one run; their names fit one STATUS
 MAX_VIEW_BYTES = 64 * 2**20  # of a picture
 MAX_TOKEN_BYTES = 64
+CONTRAST_PERCENTILES = (50.0, 75.0, 90.0, 95.0, 98.0, 99.0, 99.5, 99.8, 99.9, 100.0)
+
+# The limits of a whole picture's automatic contrast with each of `CONTRAST_PERCENTILES`.
+Contrast: TypeAlias = Annotated[
+    tuple[Limits, ...], Meta(min_length=len(CONTRAST_PERCENTILES), max_length=len(CONTRAST_PERCENTILES))
+]
 
 
 class View(msgspec.Struct, tag="view", frozen=True, kw_only=True):
@@ -40,44 +48,7 @@ class View(msgspec.Struct, tag="view", frozen=True, kw_only=True):
     h: Annotated[int, Meta(ge=1, lt=2**31)] = 2**31 - 1
     canvas: CanvasName | UnsetType | None = UNSET  # one of STATUS's names; otherwise the canvas that was begun last
     accept: Packing | UnsetType = UNSET  # how the answer may be packed
-
-
-class Viewed(msgspec.Struct, tag="viewed", frozen=True, kw_only=True):
-    """Header of the answer to VIEW; the second part is (h, w) float32, little-endian, `nbytes` before it is packed."""
-
-    request: Seq
-    run: UUID
-    picture: Picture
-    level: Annotated[int, Meta(ge=0, le=16)]
-    x: Annotated[int, Meta(ge=0, lt=2**31)]
-    y: Annotated[int, Meta(ge=0, lt=2**31)]
-    w: Annotated[int, Meta(ge=0, lt=2**31)]
-    h: Annotated[int, Meta(ge=0, lt=2**31)]
-    nbytes: Nbytes
-    live: Seq  # frames that were in the canvas
-    canvas: CanvasName | UnsetType = UNSET  # of a run that has several, which one it is
-    coding: Coding | UnsetType = UNSET  # how the second part is packed
-
-    def __post_init__(self) -> None:
-        if self.nbytes != self.w * self.h * 4:
-            raise InputError(f"nbytes is {self.nbytes}, but {self.w} × {self.h} float32 takes another number")
-
-
-class Steer(msgspec.Struct, tag="steer", frozen=True, kw_only=True):
-    """Frames are to be computed in a region only from now on, or all over again."""
-
-    request: Seq
-    run: UUID
-    region: Region | None
-    token: Annotated[bytes, Meta(max_length=MAX_TOKEN_BYTES)] = b""  # what START's `steer` is the SHA-256 of
-
-
-class Steered(msgspec.Struct, tag="steered", frozen=True, kw_only=True):
-    """Answer to STEER: the region in which frames are computed from now on, which may be a little larger."""
-
-    request: Seq
-    run: UUID
-    region: Region | None
+    contrast: bool | UnsetType = UNSET  # whether the answer is to have that of the whole picture
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -98,6 +69,49 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     converged: bool | None = None
     drift_nm: tuple[float, float] | None = None  # (x, y) since the run began
     calibration: Text = ""  # what the stream says of baseline and photons per ADU
+
+
+class Viewed(msgspec.Struct, tag="viewed", frozen=True, kw_only=True):
+    """Header of the answer to VIEW; the second part is (h, w) float32, little-endian, `nbytes` before it is packed."""
+
+    request: Seq
+    run: UUID
+    picture: Picture
+    level: Annotated[int, Meta(ge=0, le=16)]
+    x: Annotated[int, Meta(ge=0, lt=2**31)]
+    y: Annotated[int, Meta(ge=0, lt=2**31)]
+    w: Annotated[int, Meta(ge=0, lt=2**31)]
+    h: Annotated[int, Meta(ge=0, lt=2**31)]
+    nbytes: Nbytes
+    live: Seq  # frames that were in the canvas
+    canvas: CanvasName | UnsetType = UNSET  # of a run that has several, which one it is
+    coding: Coding | UnsetType = UNSET  # how the second part is packed
+    contrast: Contrast | UnsetType = UNSET  # of the whole picture at this level, where it is known
+    judgement: Judgement | UnsetType = UNSET  # of that canvas, of a run that has several
+
+    def __post_init__(self) -> None:
+        if self.nbytes != self.w * self.h * 4:
+            raise InputError(f"nbytes is {self.nbytes}, but {self.w} × {self.h} float32 takes another number")
+        for black, white in self.contrast or ():
+            if not -math.inf < black < white < math.inf:
+                raise InputError(f"black must be less than white, got {black} and {white}")
+
+
+class Steer(msgspec.Struct, tag="steer", frozen=True, kw_only=True):
+    """Frames are to be computed in a region only from now on, or all over again."""
+
+    request: Seq
+    run: UUID
+    region: Region | None
+    token: Annotated[bytes, Meta(max_length=MAX_TOKEN_BYTES)] = b""  # what START's `steer` is the SHA-256 of
+
+
+class Steered(msgspec.Struct, tag="steered", frozen=True, kw_only=True):
+    """Answer to STEER: the region in which frames are computed from now on, which may be a little larger."""
+
+    request: Seq
+    run: UUID
+    region: Region | None
 
 
 class Status(msgspec.Struct, tag="status", frozen=True, kw_only=True):
@@ -126,6 +140,6 @@ class Status(msgspec.Struct, tag="status", frozen=True, kw_only=True):
     lane: Lane | UnsetType = UNSET  # by which the run's frames come
     # Their names where there are several, in the order in which they were begun.
     canvases: Annotated[tuple[CanvasName, ...], Meta(max_length=MAX_CANVASES)] | UnsetType = UNSET
-    judgement: Judgement | UnsetType = UNSET
+    judgement: Judgement | UnsetType = UNSET  # of several canvases the worst
     camera_per_s: float | UnsetType = UNSET  # frames handed to the hook, while frames come live
     region: Region | UnsetType = UNSET  # outside of which nothing is computed now
