@@ -64,7 +64,8 @@ def test_frames_too_dense_to_measure_are_not_taken_for_a_wide_psf() -> None:
     verdict = judge(figures, TRAINED)
     assert verdict.gauge == "unknown"
     assert verdict.sentence == (
-        "The width of the spots could not be measured (yet); density 8.0 emitters/µm² would suit the model."
+        "The width of the spots could not be measured, too few stand alone; density 8.0 emitters/µm² would suit the "
+        "model."
     )
     assert judge(measure(crowded, 100.0, density_per_um2=14.0), TRAINED).gauge == "amber"
 
@@ -93,7 +94,7 @@ FINE = {"psf_sigma_nm": 115.0, "photons": 1000.0, "background": 20.0, "density_p
         ("photons", 200.0, "amber", "too dim"),
         ("photons", 9000.0, "red", "too bright"),
         ("background", 130.0, "red", "--baseline-adu"),
-        ("background", -3.0, "red", "it may be too high"),
+        ("background", -3.0, "red", ": too low; check --baseline-adu: it may be too high"),
         ("density_per_um2", 0.01, "green", "like those"),
         ("density_per_um2", 20.0, "red", "bleaching"),
     ],
@@ -103,6 +104,16 @@ def test_colours(name: str, value: float, gauge: str, words: str) -> None:
     assert verdict.gauge == gauge
     assert words in verdict.sentence
     assert len(verdict.sentence.encode()) <= 300
+
+
+def test_a_width_that_no_light_microscope_gives_tells_of_a_wrong_pixel_size() -> None:
+    trained = Trained.from_card(CARD, 160.0)
+    assert trained is not None
+    verdict = judge(Figures(**{**FINE, "psf_sigma_nm": 184.0}), trained)
+    assert verdict.gauge == "amber"
+    assert "184 nm" in verdict.sentence
+    assert "--pixel-size-nm" in verdict.sentence
+    assert judge(Figures(**{**FINE, "psf_sigma_nm": 165.0}), trained).gauge == "green"
 
 
 def test_the_worst_is_told_and_another_is_mentioned() -> None:

@@ -51,7 +51,7 @@ def compared(rsp: float, best_rsp: float = 1.0) -> ArtifactMap:
             "yes",
             0.95,
             "unknown",
-            "could not be measured (yet); background 20",
+            "could not be measured, too few stand alone; background 20",
         ),
     ],
 )

@@ -24,6 +24,8 @@ LEAST_SPOTS = 30
 RED = 0.25
 """How far outside its range a figure may be, as a share of the range's end, before amber becomes red."""
 USUAL_SIGMA_NM = 120.0
+USUAL_SIGMAS_NM = (70.0, 170.0)
+"""From 520 nm at NA 1.49 to 700 nm at NA 0.9, as 0.21 wavelengths / NA has it, with a little for pixels and focus."""
 _LEAST_SIGMA_PX = 0.5
 _MOST_SPOTS = 200
 # Two spots as one have the wrong shape. The best quarter tells what misfit a single spot has with this camera, which is
@@ -172,7 +174,8 @@ _REMEDIES = {
 def judge(figures: Figures, trained: Trained | None) -> Verdict:
     """Compare figures with the ranges of a training: green inside, amber up to 25 % outside, red beyond.
 
-    Fewer emitters than in the training are no fault. Without the width of the spots there is no green.
+    Fewer emitters than in the training are no fault. Without the width of the spots there is no green, nor where it is
+    none that visible light gives.
     """
     if trained is None:
         return Verdict(gauge="unknown", sentence="The model's card does not say what it was trained on.")
@@ -190,7 +193,8 @@ def judge(figures: Figures, trained: Trained | None) -> Verdict:
         worst, name, above = max(excesses)
         what, unit, more, less = _WORDS[name]
         low, high = getattr(trained, name)
-        by = f"{100 * worst:.0f} % too {more if above else less}"
+        share = f"{100 * worst:.0f} % " if getattr(figures, name) > 0 else ""
+        by = f"{share}too {more if above else less}"
         others = "".join(f"; {_WORDS[other][0]} is out too" for _, other, _ in sorted(excesses)[:-1][-1:])
         sentence = (
             f"{what[0].upper()}{what[1:]} {_short(getattr(figures, name))} {unit}, the model knows {_short(low)} to "
@@ -198,8 +202,15 @@ def judge(figures: Figures, trained: Trained | None) -> Verdict:
         )
         return Verdict(gauge="red" if worst > RED else "amber", sentence=sentence)
     if figures.psf_sigma_nm is None:
+        told = "The width of the spots could not be measured, too few stand alone"
+        return Verdict(gauge="unknown", sentence=f"{told}{_known(figures)}.")
+    low, high = USUAL_SIGMAS_NM
+    if not low <= figures.psf_sigma_nm <= high:
+        # The network does not mind: it knows pixels and no nanometres. The scale of the picture may be wrong.
         return Verdict(
-            gauge="unknown", sentence=f"The width of the spots could not be measured (yet){_known(figures)}."
+            gauge="amber",
+            sentence=f"Spots are {_short(figures.psf_sigma_nm)} nm wide (σ), where light microscopes give {low:g} to "
+            f"{high:g} nm: check --pixel-size-nm and the focus.",
         )
     return Verdict(gauge="green", sentence="The frames are like those that the model was trained on.")
 
