@@ -246,7 +246,7 @@ def main() -> None:
         "load after": os.getloadavg() if hasattr(os, "getloadavg") else None,
         "seconds, waiting, p50 and p99 in ms": points,
     }
-    report("live", rows, notes)
+    report("live" if set(cases) == set(CASES) else f"live_{'_'.join(cases)}", rows, notes)
     if options.picture is not None:
         draw(points, options.picture, AIM_MS)
         print(f"written to {options.picture}")

@@ -21,7 +21,7 @@ from stormlive.viewer.view import Visible
 from stormlive.wire import messages
 from stormlive.wire.client import LiveClient, status_text
 from stormlive.wire.codec import encode
-from stormlive.wire.viewing import Status
+from stormlive.wire.viewing import Status, Viewed
 from stormlive_sim.errors import InputError
 
 
@@ -104,6 +104,44 @@ def test_a_server_busy_with_a_large_frame_is_waited_for(monkeypatch: pytest.Monk
         assert found is not None
         assert found[0].live == 1
         assert client.status(0.0) is not None, "what was told meanwhile is not lost"
+
+
+def test_an_answer_that_was_lost_is_asked_for_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream(server, FRAMES)
+    with LiveClient(server.address) as client:
+        lost = [True]
+        answer = client._answer
+
+        def lossy(socket: Any, deadline: float) -> Any:
+            found = answer(socket, deadline)
+            if found is not None and isinstance(found[0], Viewed) and lost:
+                lost.pop()
+                return None
+            return found
+
+        monkeypatch.setattr(client, "_answer", lossy)
+        monkeypatch.setattr(client, "_timeout_s", 1.0)
+        assert client.view("canvas") is not None
+        assert not lost
+
+
+def test_who_leaves_waits_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, begun, goes_on = fake.FakeEngine(), threading.Event(), threading.Event()
+    monkeypatch.setattr(engine.gate, "wait", lambda: begun.set() or goes_on.wait(20))
+    with (
+        Server(engine, bind="tcp://127.0.0.1:*", finish=lambda *_: None) as server,
+        LiveClient(server.address) as client,
+        StreamHook(server.address, calibration=fake.CALIBRATION) as hook,
+    ):
+        hook(FRAMES[0])
+        assert begun.wait(20)
+        leaves = threading.Timer(0.2, client.leave)
+        leaves.start()
+        began = time.monotonic()
+        with pytest.raises(ConnectionError):
+            client.view("canvas")
+        assert time.monotonic() - began < 4, "before its patience of five seconds is over"
+        goes_on.set()
 
 
 def test_the_window_gets_a_new_view_only_when_something_changed(server: Server) -> None:

@@ -149,3 +149,26 @@ def test_where_too_many_answers_wait_those_that_need_no_packing_go_without() -> 
     assert sent == []
     packer.submit(outgoing, UNSET, lambda: None)
     assert sent == [outgoing]
+
+
+def test_an_answer_that_cannot_be_got_ready_costs_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    sent: list[Outgoing] = []
+    packer = Packer(sent.append)
+    pixels = np.zeros((2, 2), np.float32)
+    header = Viewed(request=1, run=UUID(int=1), picture="canvas", level=0, x=0, y=0, w=2, h=2, nbytes=16, live=1)
+    outgoing = Outgoing(channel="view", peer=b"p", message=header, pixels=pixels)
+
+    def without_memory() -> None:
+        raise MemoryError
+
+    packer.submit(outgoing, UNSET, without_memory)
+    packer.submit(outgoing, UNSET, lambda: None)
+    packer.stop()
+    packer.work()
+    assert [one.message.request for one in sent] == [1]
+    assert "could not be got ready" in caplog.text
+
+
+def test_a_flat_picture_has_a_contrast() -> None:
+    picture = np.ones((2, 2**21), np.float32)
+    assert Contrasts().find(("canvas", 0), 1, part_of(picture), picture.shape).values.size > 0

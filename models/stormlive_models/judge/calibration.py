@@ -1,6 +1,7 @@
 """The camera's calibration as the stream shows it, beside the one that was given."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,28 +32,46 @@ _GROWTH = 1.25
 _MOST_BEND = 0.2
 
 
-def comparison(tiles: Transfer, baseline_adu: float, photons_per_adu: float) -> str:
-    """Return in what the stream looks unlike what was given, in a sentence; empty where it agrees or cannot be told.
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What the stream says of a calibration that was given.
+
+    Attributes
+    ----------
+    sentence : str
+        In what it looks unlike that; empty where it agrees or cannot be told.
+    contradicts : bool
+        Whether the stream shows another calibration, rather than none or, perhaps, darkness.
+    """
+
+    sentence: str = ""
+    contradicts: bool = False
+
+
+def comparison(tiles: Transfer, baseline_adu: float, photons_per_adu: float) -> Comparison:
+    """Return in what the stream looks unlike what was given.
 
     Whether the camera multiplies electrons is not known: both cases are told, and it is enough that one agrees. Frames
     with hardly any light and shade, and no more noise than reading makes, may be dark ones: then the baseline is told.
     Where the noise is not that of a camera, this is told instead of figures.
     """
     if len(tiles.mean) < LEAST_TILES:
-        return ""
+        return Comparison()
     if not has_light_and_shade(tiles):
-        return _in_the_dark(tiles, baseline_adu, photons_per_adu)
+        return Comparison(sentence=_in_the_dark(tiles, baseline_adu, photons_per_adu))
     found = {excess: estimate_camera(tiles, excess) for excess in _KINDS}
     told = {excess: estimate for excess, estimate in found.items() if estimate is not None}
     why_not = _mistrust(tiles, list(told.values()))
     if why_not:
-        return f"The stream tells nothing of the camera's calibration: {why_not}."
+        return Comparison(sentence=f"The stream tells nothing of the camera's calibration: {why_not}.")
     if not told or any(_agrees(one, baseline_adu, photons_per_adu) for one in told.values()):
-        return ""
+        return Comparison()
     known = all(one.baseline_sd * one.photons_per_adu < _MOST_BASELINE_PHOTONS for one in told.values())
     looks = " or ".join(_described(one, _KINDS[excess], with_baseline=known) for excess, one in told.items())
     given = f"{baseline_adu:g} and {photons_per_adu:g}" if known else f"{photons_per_adu:g}"
-    return f"The stream looks like {looks} (photons: divide by the QE); you gave {given} photons/ADU."
+    check = "check --baseline-adu and --photons-per-adu" if known else "check --photons-per-adu"
+    sentence = f"The stream looks like {looks} (photons: divide by the QE); you gave {given} photons/ADU: {check}."
+    return Comparison(sentence=sentence, contradicts=True)
 
 
 def _described(found: CameraEstimate, kind: str, *, with_baseline: bool) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stormlive_models.fit import Fits
 from stormlive_models.judge.artifacts import ArtifactMap
 from stormlive_models.judge.blinking import LEAST_SIDE_PX, Blinks, blinks, spot_of
-from stormlive_models.judge.calibration import comparison, has_light_and_shade
+from stormlive_models.judge.calibration import Comparison, comparison, has_light_and_shade
 from stormlive_models.judge.camera import LEAST_SIGMA_PX, Transfer, transfer
 from stormlive_models.judge.crowding import Crowd, crowd, darkness
 from stormlive_models.judge.mismatch import Figures, isolated_spots, measure
@@ -107,9 +107,9 @@ class Frames:
             return "no more"
         return "never" if self._tiles and has_light_and_shade(Transfer.join(self._tiles)) else "dark"
 
-    def calibration(self) -> str:
-        """Return in what the frames look unlike the calibration that was given, in a sentence; or nothing."""
+    def calibration(self) -> Comparison:
+        """Return in what the frames look unlike the calibration that was given."""
         sigma_nm = self.figures.psf_sigma_nm
         if not self._tiles or (sigma_nm is not None and sigma_nm < LEAST_SIGMA_PX * self._pixel_nm):
-            return ""
+            return Comparison()
         return comparison(Transfer.join(self._tiles), self._baseline_adu, self._photons_per_adu)

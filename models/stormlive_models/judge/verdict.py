@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 from stormlive_models.judge.artifacts import ArtifactMap
+from stormlive_models.judge.calibration import Comparison
 from stormlive_models.judge.crowding import Crowd
 from stormlive_models.judge.frames import Blinking
 from stormlive_models.judge.mismatch import Figures, Gauge, Trained, Verdict, judge
@@ -39,6 +40,7 @@ def verdict(
     blinking: Blinking = "unknown",
     compared: ArtifactMap | None = None,
     n_frames: int = 0,
+    calibration: Comparison | None = None,
 ) -> Verdict:
     """Return the worst of what is known; of equals the first in the order of the arguments after `blinking`.
 
@@ -50,8 +52,15 @@ def verdict(
         Whether emitters come and go.
     compared, n_frames
         The canvas against the widefield picture of so many frames.
+    calibration
+        What the stream says of the camera's.
     """
-    found = [_NOTHING_BLINKS.get(blinking), judge(figures, trained), _agreement(compared, n_frames)]
+    found = [
+        _NOTHING_BLINKS.get(blinking),
+        judge(figures, trained),
+        _agreement(compared, n_frames),
+        _contradiction(calibration),
+    ]
     return min((one for one in found if one is not None), key=lambda one: _ORDER.index(one.gauge))
 
 
@@ -80,6 +89,12 @@ def light_of_emitters(
 def _tells(compared: ArtifactMap, n_frames: int) -> bool:
     """Return whether there is enough light in the widefield picture for a comparison to mean something."""
     return n_frames >= _LEAST_FRAMES and compared.best_rsp > _LEAST_BEST and math.isfinite(compared.rsp)
+
+
+def _contradiction(calibration: Comparison | None) -> Verdict | None:
+    if calibration is None or not calibration.contradicts:
+        return None
+    return Verdict(gauge="amber", sentence=calibration.sentence)
 
 
 def _agreement(compared: ArtifactMap | None, n_frames: int) -> Verdict | None:

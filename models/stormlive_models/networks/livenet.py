@@ -111,8 +111,8 @@ class LiveNet(nn.Module):
     """
 
     # What is shown: pixels whose 3x3 neighbourhood holds less than `fade[0]` expected emitters add nothing, those
-    # above `fade[1]` all; in between smoothly, so that rounding can never switch a spot on or off. Without this,
-    # thousands of frames of 1e-4 would add up to haze. The neighbourhood, because an emitter on the border of
+    # above `fade[1]` all; in between smoothly, so that rounding switches nothing on or off that can be seen. So
+    # thousands of frames of 1e-4 add up to no haze. The neighbourhood, because an emitter on the border of
     # pixels is shared by up to four of them, each with a small part.
     fade = (0.2, 0.6)
     # Emitters whose place is less certain (nm, geometric mean of the axes) than the first fade, beyond the second they

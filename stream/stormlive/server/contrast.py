@@ -23,6 +23,8 @@ _SAMPLE_SHARE = 0.01
 _LEAST_LIT = 100
 """Values above 0, below which chance decides where white is."""
 
+_NOT_YET = -1
+
 Part: TypeAlias = Callable[[int, int, int, int], NDArray[np.float32]]
 """Returns the rectangle (x, y, w, h) of a picture, (h, w); it may be a view of it."""
 Kind: TypeAlias = tuple[Picture, int]
@@ -63,6 +65,8 @@ class Contrasts:
         values = _sampled(part, shape)
         now = time.monotonic()
         until = now + max(RENEW_S, (now - began) / _SAMPLE_SHARE)
+        # Until it is measured, or where that never happens, others get what was known, and no further copy is made.
+        self._known[kind] = _Known(contrast=None if known is None else known.contrast, n_frames=_NOT_YET, until=until)
         return Sample(kind=kind, values=values, n_frames=n_frames, until=until)
 
     def measure(self, sample: Sample) -> Contrast | None:
@@ -79,4 +83,6 @@ def _sampled(part: Part, shape: tuple[int, int]) -> NDArray[np.float32]:
     step = -(-rows * columns // SAMPLE_PX)
     if step <= 1:
         return np.array(part(0, 0, columns, rows), np.float32)
-    return np.concatenate([part(0, y, columns, 1) for y in range(step // 2, rows, step)], dtype=np.float32)
+    return np.concatenate(
+        [part(0, y, columns, 1) for y in range(min(step // 2, rows - 1), rows, step)], dtype=np.float32
+    )

@@ -3,6 +3,7 @@
 It makes pictures smaller for viewers far away, and finds out the contrast of whole pictures.
 """
 
+import logging
 import queue
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,8 @@ from stormlive.wire.viewing import Contrast, Viewed
 
 if TYPE_CHECKING:
     from stormlive.server.worker import Outgoing
+
+_log = logging.getLogger(__name__)
 
 # A viewer waits for its answer before it asks again; who does not may lose one, as when it does not read.
 _MOST_WAITING = 8
@@ -51,12 +54,24 @@ class Packer:
         """Work until `stop`."""
         while (waiting := self._waiting.get()) is not None:
             outgoing, how, measure = waiting
-            message = outgoing.message
-            if isinstance(message, Viewed) and outgoing.pixels is not None:
-                if measure is not None:
-                    message = structs.replace(message, contrast=measure() or UNSET)
-                data = None if how is UNSET else packed(outgoing.pixels, how)
-                if data is not None:
-                    message = structs.replace(message, coding="zlib")
-                    outgoing = replace(outgoing, pixels=np.frombuffer(data, "u1"))
-            self._post(replace(outgoing, message=message))
+            try:
+                ready = _got_ready(outgoing, how, measure)
+            except Exception:
+                # A viewer's answer, such as one for which there was no memory: runs go on, and it may ask again.
+                _log.exception("an answer to a viewer could not be got ready")
+                continue
+            self._post(ready)
+
+
+def _got_ready(
+    outgoing: "Outgoing", how: Packing | UnsetType, measure: Callable[[], Contrast | None] | None
+) -> "Outgoing":
+    message = outgoing.message
+    if not isinstance(message, Viewed) or outgoing.pixels is None:
+        return outgoing
+    if measure is not None:
+        message = structs.replace(message, contrast=measure() or UNSET)
+    data = None if how is UNSET else packed(outgoing.pixels, how)
+    if data is None:
+        return replace(outgoing, message=message)
+    return replace(outgoing, message=structs.replace(message, coding="zlib"), pixels=np.frombuffer(data, "u1"))

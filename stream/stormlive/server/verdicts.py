@@ -28,7 +28,7 @@ def named(canvases: Canvases, canvas: Canvas, judgement: Judgement) -> Judgement
 def overall(judgements: Sequence[Judgement | None]) -> Judgement | None:
     """Return what is said of a run: of several canvases the worst, which has not converged before all of them have.
 
-    None among them stands for a canvas that is not judged (yet).
+    None among them stands for a canvas that is not judged yet; those that never will be are not among them.
     """
     known = [one for one in judgements if one is not None]
     if len(judgements) < 2 or not known:

@@ -16,7 +16,7 @@ from stormlive.viewer.main_window import MainWindow
 from stormlive.viewer.runs import Runs
 from stormlive.viewer.saving import save_picture
 from stormlive.viewer.theme import apply_dark
-from stormlive.viewer.view import Fetch, FetchWhole, LiveView, Steer, WaitsFor
+from stormlive.viewer.view import Fetch, FetchWhole, Leave, LiveView, Steer, WaitsFor
 from stormlive.wire.fields import Region
 
 _log = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ class LiveWindow:
         steer: Steer | None = None,
         origin: tuple[int, int] | None = None,
         waits_for: WaitsFor | None = None,
+        leave: Leave | None = None,
     ) -> None:
         application = QApplication.instance() or QApplication([])
         assert isinstance(application, QApplication)
@@ -59,6 +60,7 @@ class LiveWindow:
         self._steering: Future[str] | None = None
         self._fetch = fetch
         self._waits_for = waits_for
+        self._leave = leave
         self._whole = whole
         self._asked: Future[LiveView | None] | None = None
         self._saving: tuple[Path, Future[None]] | None = None
@@ -82,6 +84,8 @@ class LiveWindow:
         finally:
             self._timer.stop()
             self.window.leave()
+            if self._leave is not None:
+                self._leave()
             self._thread.shutdown(cancel_futures=True)
             self.window.scene.canvas.close()
             signal.signal(signal.SIGINT, handler)

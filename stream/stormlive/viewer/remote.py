@@ -267,6 +267,12 @@ class RemoteView:
         where = f"{width} × {height} camera pixels at {x}, {y}"
         return f"from now on only {where} are computed; elsewhere the picture stays as it is"
 
+    def leave(self) -> None:
+        """Wait for no answer any more: nobody will look; from any thread."""
+        client = self._client
+        if client is not None:
+            client.leave()
+
     def close(self) -> None:
         """Close the connection."""
         if self._client is not None:

@@ -86,7 +86,14 @@ class RunsView:
 
     def waits_for(self) -> str:
         """Return in plain words what has to come before there is a view; nothing as long as there is no server."""
-        return "" if self._remote is None else self._remote.waits_for()
+        remote = self._remote  # which the thread that fetches may take away
+        return "" if remote is None else remote.waits_for()
+
+    def leave(self) -> None:
+        """Wait for no answer any more: nobody will look; from any thread."""
+        remote = self._remote
+        if remote is not None:
+            remote.leave()
 
     def whole(self, canvas: str | None) -> Picture:
         """Return the whole canvas of a name.

@@ -149,5 +149,8 @@ Called from the same thread as `Fetch`; raises an InputError or a ConnectionErro
 WaitsFor = Callable[[], str]
 """Say in plain words what has to come before there is a view; called from the window's own thread."""
 
+Leave = Callable[[], None]
+"""End what `Fetch` waits for, when the window is closed; called from the window's own thread."""
+
 FetchWhole = Callable[[str | None], Picture]
 """Get the whole canvas of a name (None: the one that was begun last) at its finest; called from the same thread."""

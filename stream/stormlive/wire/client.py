@@ -1,5 +1,6 @@
 """The other end for those who look on: status messages and pieces of the picture."""
 
+import threading
 import time
 from collections import deque
 from pathlib import Path
@@ -34,6 +35,7 @@ from stormlive_sim.errors import InputError
 
 _BEYOND = 2**31 - 1
 _LONGEST_S = 60.0
+_LOOK_S = 0.1
 
 
 class LiveClient:
@@ -80,6 +82,7 @@ class LiveClient:
         self._keys = keys
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._sockets: list[zmq.Socket[bytes]] = []
+        self._left = threading.Event()
         # That came while an answer was waited for.
         self._put_by = deque[Status](maxlen=64)
         try:
@@ -249,30 +252,42 @@ class LiveClient:
         """Return the answer to a request, or the error that is one.
 
         Pictures come between two frames, which take a large field's engine seconds each: a server that tells its
-        status meanwhile is waited for longer.
+        status meanwhile is waited for longer, and asked again, since an answer may be lost with a connection.
         """
         asked_at = time.monotonic()
-        if not self._views.poll(int(self._timeout_s * 1000), zmq.POLLOUT) or not send(self._views, [encode(request)]):
-            raise ConnectionError("the server does not answer any more")
+        self._ask(request)
         poller = zmq.Poller()
         for socket in (self._views, self._statuses):
             poller.register(socket, zmq.POLLIN)
-        alive_at = asked_at
+        alive_at = again_at = asked_at
         while (left_s := min(alive_at + self._timeout_s, asked_at + _LONGEST_S) - time.monotonic()) > 0:
-            ready = dict(poller.poll(int(left_s * 1000) + 1))
+            if self._left.is_set():
+                break
+            ready = dict(poller.poll(int(1000 * min(left_s, _LOOK_S)) + 1))
             if self._statuses in ready and (status := self._arrived(0.0)) is not None:
                 alive_at = self.heard_at
                 self._put_by.append(status)
+            if time.monotonic() - again_at > self._timeout_s:
+                self._ask(request)
+                again_at = time.monotonic()
             answer = self._answer(self._views, 0.0) if self._views in ready else None
             if answer is None:
                 continue
             message = answer[0]
-            # An answer to an earlier request that was given up is passed over.
+            # An answer to an earlier request that was given up, or a second one, is passed over.
             if isinstance(message, messages.Error) and message.request in (None, request.request):
                 return answer
             if isinstance(message, Viewed | Steered) and message.request == request.request:
                 return answer
         raise ConnectionError(f"the server sent no answer within {time.monotonic() - asked_at:.3g} s")
+
+    def _ask(self, request: View | Steer) -> None:
+        if not self._views.poll(int(self._timeout_s * 1000), zmq.POLLOUT) or not send(self._views, [encode(request)]):
+            raise ConnectionError("the server does not answer any more")
+
+    def leave(self) -> None:
+        """Let whoever waits for an answer wait no longer; from any thread."""
+        self._left.set()
 
     def close(self) -> None:
         """Close the sockets."""
