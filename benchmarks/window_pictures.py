@@ -119,12 +119,12 @@ def of_a_run(live: LiveWindow, n: int) -> Steps:
     yield frames(live, n)
     photograph(live, "over")
     window.actions_by_text["Side by side"].setChecked(True)
-    scene.look_at(2600, 2600, 1300, 1300)
+    scene.look_at(2750, 2750, 320, 320)
     yield frames(live, n)
     window.actions_by_text["Profile"].setChecked(True)
     window.measure.band.setValue(60)
     window.mouse.profile = brightest_line(live)
-    window.mouse.region = (2700, 3300, 3300, 3700)
+    window.mouse.region = (2770, 2850, 2860, 2920)
     window.mouse.redraw()
     yield frames(live, n)
     photograph(live, "zoomed")
@@ -135,13 +135,13 @@ def brightest_line(live: LiveWindow) -> tuple[float, float, float, float]:
     picture, part = live.window.scene.superres.picture, live.window.scene.superres.visible()
     assert picture is not None
     size_nm = picture.pixel_size_nm
-    rows = slice(int((2750 - picture.y_nm) / size_nm), int((3200 - picture.y_nm) / size_nm))
-    columns = slice(int((part.x_nm + 300 - picture.x_nm) / size_nm), int((part.x_nm + 1000 - picture.x_nm) / size_nm))
+    rows = slice(int((part.y_nm + 60 - picture.y_nm) / size_nm), int((part.y_nm + 250 - picture.y_nm) / size_nm))
+    columns = slice(int((part.x_nm + 140 - picture.x_nm) / size_nm), int((part.x_nm + 260 - picture.x_nm) / size_nm))
     seen = picture.pixels[rows, columns]
     row, column = divmod(int(seen.argmax()), seen.shape[1])
     x = picture.x_nm + (columns.start + column + 0.5) * size_nm
     y = picture.y_nm + (rows.start + row + 0.5) * size_nm
-    return x - 110, y + 220, x + 110, y - 220
+    return x - 50, y + 90, x + 50, y - 90
 
 
 def of_a_red_light(live: LiveWindow, n: int) -> Steps:
