@@ -154,5 +154,5 @@ def find_model(name_or_file: str) -> Path:
     path = Path(name_or_file)
     if path.suffix == ".safetensors" or path.exists():
         return path  # reading it says what is wrong with it, if anything
-    hint = nearest_key_hint(name_or_file, [*models, CEL0])
+    hint = nearest_key_hint(name_or_file, [*models, CEL0], "those that ship are")
     raise InputError(f"there is no model {name_or_file!r}{hint} (or give a file)")

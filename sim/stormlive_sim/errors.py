@@ -11,8 +11,8 @@ class InputError(ValueError):
     """
 
 
-def nearest_key_hint(key: str, valid: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the valid key nearest to `key`, or a list of the valid keys."""
+def nearest_key_hint(key: str, valid: Iterable[str], called: str = "valid keys") -> str:
+    """Return ``"; did you mean 'x'?"`` for the valid key nearest to `key`, or a list of them, as they are `called`."""
     names = sorted(valid)
     close = difflib.get_close_matches(key, names, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; valid keys: {', '.join(names)}"
+    return f"; did you mean {close[0]!r}?" if close else f"; {called}: {', '.join(names)}"

@@ -121,6 +121,15 @@ class Ranges:
         at = bisect_left(spans, first, key=_last)
         return last < first or (at < len(spans) and spans[at][0] <= first and last <= spans[at][1])
 
+    def holes(self, first: int, last: int) -> Iterator[int]:
+        """Yield those of the frames `first` to `last` that are not here; what is here costs no time."""
+        spans = self._spans
+        at = bisect_left(spans, first, key=_last)
+        while first <= last:
+            here, until = spans[at] if at < len(spans) else (last + 1, last)
+            yield from range(first, min(here, last + 1))
+            first, at = until + 1, at + 1
+
     def __contains__(self, number: int) -> bool:
         spans = self._spans
         at = bisect_left(spans, number, key=_last)

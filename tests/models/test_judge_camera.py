@@ -62,10 +62,10 @@ def test_a_picture_without_light_and_shade_tells_nothing() -> None:
     generator = np.random.default_rng(2)
     even = transfer(100 + generator.poisson(np.full((60, 64, 64), 20.0)))
     assert estimate_camera(even) is None
-    assert comparison(even, 100, 1.0) == ""
+    assert comparison(even, 100, 1.0).sentence == ""
     assert estimate_camera(transfer(np.full((20, 64, 64), 7, np.uint16))) is None
     for shape in ((2, 5, 5), (2, 8, 8), (1, 64, 64), (2, 1, 1)):
-        assert comparison(transfer(np.zeros(shape, np.uint16)), 100, 0.5) == ""
+        assert comparison(transfer(np.zeros(shape, np.uint16)), 100, 0.5).sentence == ""
 
 
 def test_dark_frames_tell_the_baseline_in_spite_of_hot_pixels() -> None:
@@ -76,7 +76,9 @@ def test_dark_frames_tell_the_baseline_in_spite_of_hot_pixels() -> None:
     baseline, spread = dark_baseline(tiles)
     assert baseline == pytest.approx(100, abs=0.2)
     assert spread < 1
-    assert comparison(tiles, 98, 0.5).startswith("If these frames are dark, the baseline is 100")
-    assert comparison(tiles, 100, 0.5) == ""
+    told = comparison(tiles, 98, 0.5)
+    assert told.sentence.startswith("If these frames are dark, the baseline is 100")
+    assert not told.contradicts
+    assert comparison(tiles, 100, 0.5).sentence == ""
     # Light that is even is not taken for the dark.
-    assert comparison(transfer(dark + 50), 98, 0.5) == ""
+    assert comparison(transfer(dark + 50), 98, 0.5).sentence == ""

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from stormlive_models.judge.artifacts import ArtifactMap
+from stormlive_models.judge.calibration import Comparison
 from stormlive_models.judge.crowding import Crowd
 from stormlive_models.judge.frames import Blinking
-from stormlive_models.judge.mismatch import Figures, Trained
+from stormlive_models.judge.mismatch import Figures, Trained, Verdict
 from stormlive_models.judge.verdict import light_of_emitters, verdict
 
 TRAINED = Trained(psf_sigma_nm=(95, 145), photons=(250, 6000), background=(0.5, 100), density_per_um2=(0.2, 12))
@@ -69,6 +70,13 @@ def test_an_agreement_that_noise_decides_is_none() -> None:
     assert verdict(FINE, TRAINED, compared=compared(0.6, best_rsp=0.7), n_frames=500).gauge == "green"
     assert verdict(FINE, TRAINED, compared=compared(0.3), n_frames=50).gauge == "green"
     assert verdict(FINE, TRAINED, compared=compared(float("nan")), n_frames=500).gauge == "green"
+
+
+def test_a_calibration_that_the_stream_contradicts_is_amber() -> None:
+    wrong = Comparison(sentence="The stream looks otherwise.", contradicts=True)
+    assert verdict(FINE, TRAINED, calibration=wrong) == Verdict(gauge="amber", sentence=wrong.sentence)
+    assert verdict(BRIGHT, TRAINED, calibration=wrong).sentence.startswith("Background")
+    assert verdict(FINE, TRAINED, calibration=replace(wrong, contradicts=False)).gauge == "green"
 
 
 def test_what_needs_no_card_is_told_without_one() -> None:

@@ -116,7 +116,7 @@ def movie(folder: Path) -> dict:
         "region": ({"roi": (7, 3, 20, 25)}, frames[:, 3:28, 7:27]),
         "binned": ({"binning": 2}, binned),
         "8 bit": ({"camera": lambda: MovieCamera(coarse)}, frames.astype(np.uint8)),
-        "binned region": ({"binning": 2, "roi": (4, 1, 16, 12)}, binned[:, 1:13, 4:20]),
+        "binned region": ({"binning": 2, "roi": (4, 1, 18, 16)}, binned[:, 1:17, 4:22]),
     }
     answer = {}
     with Recording.open(folder / "movie.tif") as recording, Recording.open(folder / "8bit.tif") as coarse:
@@ -187,7 +187,7 @@ def bad_settings(folder: Path) -> dict:
     (folder / "colour.cfg").write_text(DEMO_CAMERA + "Property,Cam1,PixelType,32bitRGB\n")
     own = {"camera": None}
     cases = {
-        "roi": {"roi": (60, 0, 10, 10)},
+        "roi": {"roi": (60, 0, 16, 16)},
         "binning": {"binning": 3},
         "exposure": {"exposure_ms": 20_000},
         "too many": {"camera": Short},

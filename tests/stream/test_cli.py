@@ -111,6 +111,9 @@ def test_port_in_use(capsys: pytest.CaptureFixture[str]) -> None:
         (["demo", "--headless", "--exposure-ms", "0.01"], "--exposure-ms of at least"),
         (["acquire", "--headless", "--size", "64"], "WIDTHxHEIGHT"),
         (["acquire", "--headless", "--roi", "1,2,3"], "X,Y,WIDTH,HEIGHT"),
+        (["acquire", "--headless", "--roi", "60,60,4,4"], "is too small in the camera's picture of 64x64 pixels"),
+        (["simulate", "-o", "m.png", "--truth", "t.csv"], "m.png is to be the movie, a 16-bit TIFF"),
+        (["serve", "--model", "nonsense"], "; those that ship are: "),
         (["simulate", "-o", "m.tif", "--truth", "t.csv", "--size", "4x4"], "8 to 4096"),
         (["demo", "--seconds", "0"], "seconds"),
         (["reconstruct", "m.tif", "-o", "x.ome.tif", "--photons-per-adu", "0"], "--photons-per-adu"),
@@ -131,6 +134,8 @@ def test_a_picture_says_in_the_end_whether_to_trust_it_and_is_never_lost_unasked
     command += ["--device", "cpu:torch"]
     assert run(command) == 0
     assert "judgement: green. The frames are like those" in capsys.readouterr().err
+    again = complaint(capsys, "reconstruct", "p.ome.tif", "-o", "again.ome.tif")
+    assert "p.ome.tif is a picture that stormlive made" in again
     first = {name: Path(name).read_bytes() for name in ("p.ome.tif", "p.png", "p.run.json", "p.csv")}
     record = read_record(Path("p.run.json"))
     assert record.judgement is not None

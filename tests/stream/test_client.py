@@ -112,7 +112,7 @@ def test_an_answer_that_was_lost_is_asked_for_again(server: Server, monkeypatch:
         lost = [True]
         answer = client._answer
 
-        def lossy(socket: Any, deadline: float) -> Any:
+        def lossy(socket: zmq.Socket[bytes], deadline: float) -> tuple[messages.Message, object] | None:
             found = answer(socket, deadline)
             if found is not None and isinstance(found[0], Viewed) and lost:
                 lost.pop()

@@ -46,6 +46,7 @@ def test_a_dataset_below_a_root_is_read(tmp_path: Path) -> None:
     path = written(tmp_path / "roots" / "today")
     for roots in ((tmp_path / "roots",), (tmp_path / "other", path), None):
         dataset = DataRoots(roots).find(start(path))
+        assert [dataset.has({"time": n}) for n in (3, 5)] == [True, False]
         np.testing.assert_array_equal(dataset.frame({"time": 3}), FRAMES[3])
 
 

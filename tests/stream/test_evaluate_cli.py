@@ -217,6 +217,7 @@ def test_pictures_that_cannot_be_judged(capsys: pytest.CaptureFixture[str], trut
     tifffile.imwrite("unscaled.tif", image)
     assert "pixel size" in judge("unscaled.tif")
     assert "no such file" in judge("missing.tif")
+    assert "give picture.ome.tif beside it" in judge("picture.png")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """A model that looks at the frames before and after each one, live: each is computed between its own neighbours."""
 
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
@@ -22,10 +24,15 @@ from stormlive.ranges import Ranges
 from stormlive.server import neighbours as neighbours_module
 from stormlive.server.engine import Engine
 from stormlive.server.finish import RunWriter
+from stormlive.server.kept_frames import NeighboursMoment, Stretch
+from stormlive.server.kept_pixels import KeptPixels
 from stormlive.server.loop import Server
-from stormlive.server.neighbours import Neighbours, NeighboursMoment, Stretch
+from stormlive.server.neighbours import Neighbours
 from stormlive.server.protocols import Canvas
+from stormlive.server.waiting import Waiting
+from stormlive.wire.client import LiveClient
 from stormlive.wire.frame import Frame
+from stormlive_sim.errors import InputError
 from stormlive_sim.movie import Scene, SceneSettings
 
 pytestmark = pytest.mark.usefixtures("hurry")
@@ -42,6 +49,22 @@ def canvas_of() -> Canvas:
 
 
 @dataclass
+class Files:
+    """A dataset of such frames: some of them it names and cannot read, some it does not name."""
+
+    unreadable: frozenset[int] = frozenset()
+    unsaved: frozenset[int] = frozenset()
+
+    def has(self, axes: Mapping[str, int | str]) -> bool:
+        return axes["time"] not in self.unsaved
+
+    def frame(self, axes: Mapping[str, int | str]) -> np.ndarray | None:
+        if axes["time"] in self.unreadable:
+            raise InputError("the dataset cannot be read")
+        return frame_of(axes["time"]).pixels if self.has(axes) else None
+
+
+@dataclass
 class Seen:
     """What an engine got: of each frame the numbers before and after it, None where there was none."""
 
@@ -52,11 +75,12 @@ class Seen:
         """Give frames of a canvas; return which are computed then."""
         frames = [frame_of(seq) for seq in seqs]
         neighbours.take(canvas, frames, np.stack([frame.pixels for frame in frames]), {})
-        return [seq for stretch in neighbours.ready() for seq in self.take(stretch)]
+        return [seq for stretch in neighbours.ready(1000) for seq in self.take(stretch)]
 
     def settle(self, neighbours: Neighbours, n: int) -> list[int]:
         """Say that nothing more is to come; return which are computed then."""
-        return [seq for stretch in neighbours.settle(n) for seq in self.take(stretch)]
+        neighbours.settle(n)
+        return [seq for stretch in neighbours.ready(1000) for seq in self.take(stretch)]
 
     def take(self, stretch: Stretch) -> list[int]:
         there = [None, *(stretch.pixels[:, 0, 0].astype(int) - 1).tolist(), None]
@@ -98,24 +122,41 @@ def test_where_nothing_comes_later_nothing_waits_for_it() -> None:
     assert seen.alone == {0, 5, 6}
 
 
+def right_beside(
+    seq: int, places: list[int], came: set[int], lost: set[int]
+) -> tuple[tuple[int | None, int | None], bool]:
+    """Return which frames are before and after one of those that came, and whether one is lost beside it."""
+    mine = [other for other in came if places[other] == places[seq]]
+    before = max((other for other in mine if other < seq), default=None)
+    after = min((other for other in mine if other > seq), default=None)
+    gap_before = any((-1 if before is None else before) < one < seq for one in lost)
+    gap_after = any(seq < one < (len(places) if after is None else after) for one in lost)
+    return (None if gap_before else before, None if gap_after else after), gap_before or gap_after
+
+
 @settings(deadline=None)
 @given(data=st.data())
 def test_every_frame_is_computed_once_between_its_own_neighbours(data: st.DataObject) -> None:
     """In whatever order and batches they come, of several canvases, killed in between, in much memory and in little."""
     n = data.draw(st.integers(1, 24))
+    numbered = st.frozensets(st.integers(0, n - 1), max_size=3)
     places = data.draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))
-    lost = data.draw(st.sets(st.integers(0, n - 1), max_size=3))
-    saved, most_bytes = data.draw(st.booleans()), data.draw(st.sampled_from([0, 2**20]))
+    lost = data.draw(numbered)
+    files = data.draw(st.none() | st.builds(Files, unreadable=numbered, unsaved=numbered))
+    most, most_bytes = data.draw(st.integers(1, 8)), data.draw(st.sampled_from([0, 2**20]))
     most_frames = data.draw(st.sampled_from([8, 100]))
     coming = data.draw(st.permutations(sorted(set(range(n)) - lost)))
     killed_at = data.draw(st.integers(0, 12))
     canvases, seen, turn = [canvas_of() for _ in range(3)], Seen(), 0
 
-    def new() -> Neighbours:
-        read = (lambda axes: frame_of(axes["time"]).pixels) if saved else None
-        return Neighbours(read, latest=False, most_bytes=most_bytes)
+    def work(neighbours: Neighbours) -> None:
+        for stretch in neighbours.ready(most):
+            seen.take(stretch)
+        while neighbours.busy:
+            for stretch in neighbours.ready(most):
+                seen.take(stretch)
 
-    neighbours = new()
+    neighbours = Neighbours(files, latest=False, most_bytes=most_bytes)
     while coming:
         size = data.draw(st.integers(1, 6))
         batch, coming = coming[:size], coming[size:]
@@ -125,33 +166,100 @@ def test_every_frame_is_computed_once_between_its_own_neighbours(data: st.DataOb
                 neighbours.take(canvas, frames, np.stack([frame.pixels for frame in frames]), {})
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(neighbours_module, "_MOST_FRAMES", most_frames)
-            for stretch in neighbours.ready():
-                seen.take(stretch)
+            work(neighbours)
         assert len(neighbours._kept) <= most_frames
-        assert most_bytes or len(neighbours._pixels) <= 12
-        assert all(image.base is None for image in neighbours._pixels.values())
+        assert most_bytes or len(neighbours._pixels.here) <= 12
+        assert all(image.base is None for image in neighbours._pixels.here.values())
         turn += 1
         if turn == killed_at:
             moment = msgspec.json.decode(msgspec.json.encode(neighbours.moment(canvases)), type=NeighboursMoment)
             arrays, coming = neighbours.snapshot(), [*coming, *numbers(neighbours.held)]
-            neighbours = new()
+            neighbours = Neighbours(files, latest=False, most_bytes=most_bytes)
             neighbours.restore(moment, canvases, arrays)
-    seen.settle(neighbours, n)
+    neighbours.settle(n)
+    work(neighbours)
     assert not neighbours.held
-    assert sorted(seen.beside) == sorted(set(range(n)) - lost)
+    came = set(range(n)) - lost
+    unread = came - set(seen.beside)
+    assert unread <= (frozenset() if files is None or most_bytes else files.unreadable)
+    scarce = most_frames <= n or (not most_bytes and files != Files())
     for seq, got in seen.beside.items():
-        mine = [other for other in seen.beside if places[other] == places[seq]]
-        before = max((other for other in mine if other < seq), default=None)
-        after = min((other for other in mine if other > seq), default=None)
-        gap_before = any((-1 if before is None else before) < one < seq for one in lost)
-        gap_after = any(seq < one < (n if after is None else after) for one in lost)
-        right = None if gap_before else before, None if gap_after else after
-        if most_frames > n and (most_bytes or saved):
-            assert got == right
-            assert (seq in seen.alone) == (gap_before or gap_after)
-        else:
+        right, gap = right_beside(seq, places, came, set(lost))
+        if scarce:
             assert all(one in (None, other) for one, other in zip(got, right, strict=True))
             assert seq in seen.alone or got == right
+        else:
+            assert got == right
+            assert (seq in seen.alone) == gap
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_a_preview_of_several_canvases_waits_for_nothing_and_mistakes_no_neighbour(data: st.DataObject) -> None:
+    """Though the frames wait by canvas, and come out of their order."""
+    n = data.draw(st.integers(1, 24))
+    places = data.draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))
+    lost = data.draw(st.sets(st.integers(0, n - 1), max_size=4))
+    coming = [
+        Frame(
+            run=UUID(int=1), seq=seq, t_ns=0, axes={"time": seq, "position": places[seq]}, pixels=frame_of(seq).pixels
+        )
+        for seq in range(n)
+        if seq not in lost
+    ]
+    canvases, seen, queue = [canvas_of() for _ in range(3)], Seen(), Waiting[Frame]()
+    neighbours = Neighbours(None, latest=True)
+    while coming or queue:
+        size = data.draw(st.integers(0 if queue else 1, 4))
+        queue.extend(coming[:size])
+        coming = coming[size:]
+        batch = queue.take(data.draw(st.integers(1, 4)))
+        for place, canvas in enumerate(canvases):
+            frames = [frame for frame in batch if frame.axes["position"] == place]
+            if frames:
+                neighbours.take(canvas, frames, np.stack([frame.pixels for frame in frames]), {})
+        for stretch in neighbours.ready(1000, {frame.seq for frame in queue}):
+            seen.take(stretch)
+        assert all(len(line) <= 2 for line in neighbours._lines.values())
+    seen.settle(neighbours, n)
+    assert sorted(seen.beside) == sorted(set(range(n)) - lost)
+    for seq, got in seen.beside.items():
+        right, gap = right_beside(seq, places, set(seen.beside), lost)
+        assert got == right
+        assert (seq in seen.alone) == gap
+
+
+def test_what_was_left_to_the_dataset_is_never_in_memory_at_once() -> None:
+    neighbours, seen, canvas, most = Neighbours(Files(), latest=False, most_bytes=20), Seen(), canvas_of(), 0
+    for seq in range(0, 400, 2):
+        seen.give(neighbours, canvas, seq)
+    assert len(neighbours._pixels.here) == 10
+    neighbours.settle(400)
+    while neighbours.busy:
+        computed = 0
+        for stretch in neighbours.ready(64):
+            computed += len(seen.take(stretch))
+            most = max(most, len(neighbours._pixels.here))
+        assert computed <= 64
+    assert sorted(seen.beside) == list(range(0, 400, 2))
+    assert most <= 10 + 16 + 2
+
+
+def test_pixels_that_were_read_do_not_stay_beyond_the_bound() -> None:
+    pixels = KeptPixels(Files(), most_bytes=6)
+    for seq in range(5):
+        pixels.get(seq, {"time": seq})
+    pixels.give_back(least=1)
+    assert list(pixels.here) == [2, 3, 4]
+
+
+def test_what_the_dataset_does_not_have_yet_is_not_left_to_it() -> None:
+    files, seen, canvas = Files(unsaved=frozenset(range(40))), Seen(), canvas_of()
+    neighbours = Neighbours(files, latest=False, most_bytes=0)
+    for seq in range(0, 40, 2):
+        seen.give(neighbours, canvas, seq)
+    seen.settle(neighbours, 40)
+    assert sorted(seen.beside) == list(range(0, 40, 2)) == sorted(seen.alone)
 
 
 @pytest.fixture
@@ -247,6 +355,25 @@ def test_of_a_frame_that_never_comes_its_neighbours_are_told(server: Server, clo
     ledger = closed.runs[0][0].ledger
     assert ledger.alone == Ranges([(6, 6), (8, 8)]) == Ranges(ledger.as_dict()["alone"])
     assert "; 2 of them were computed without a frame that belongs beside them." in ledger.sentence()
+
+
+def test_a_viewer_waits_for_a_batch_of_them_not_for_all(
+    server: Server, engine: fake.FakeEngine, closed: Closed
+) -> None:
+    hook = make_hook(server.address)
+    for n, frame in enumerate(movie(40)):
+        hook(frame if n % 2 == 0 else np.zeros((3, 3), np.uint16), None)
+    soon(lambda: hook.progress.live == 20)  # acknowledged, though none is in the picture
+    with LiveClient(server.address) as client, ThreadPoolExecutor(1) as pool:
+        soon(lambda: (status := client.status(0.2)) is not None and (status.live, status.backlog) == (0, 20))
+        engine.frame_s = 0.05
+        report = pool.submit(hook.close)
+        soon(lambda: engine.batches)
+        assert client.view("canvas")[0].live < 20
+        assert report.result().live.count() == 20
+    run = closed.runs[0][0]
+    assert run.frames_per_s > 0
+    assert run.latency_p99_ms is not None
 
 
 def test_a_preview_is_not_kept_waiting(server: Server, engine: fake.FakeEngine, closed: Closed) -> None:

@@ -113,13 +113,16 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     monkeypatch.setattr(preflight, "_server", server)
     monkeypatch.setattr("stormlive.cli.link.link_server", link)
     monkeypatch.setattr(preflight, "_other_models", lambda model, nm: [])
-    assert run(["preflight", "--roi", "64x64", "--fps", "500", "--seconds", "0.2"]) == 0
+    assert run(["preflight", "--roi", "128x128", "--fps", "500", "--seconds", "0.2"]) == 0
     said = capsys.readouterr().out
     assert "the link alone" in said
-    assert "a region of 32x32" in said
+    assert "a region of 64x64" in said
+    assert "32x32" not in said
+    assert "Live is an exposure of" in said
     assert "It does not keep up" in said
-    assert run(["preflight", "--roi", "64", "--fps", "500"]) == 1
-    assert "WIDTHxHEIGHT" in capsys.readouterr().err
+    for roi, word in (("64", "WIDTHxHEIGHT"), ("64x8", "sides of 16 to 4096")):
+        assert run(["preflight", "--roi", roi, "--fps", "500"]) == 1
+        assert word in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_server_elsewhere_is_measured_through_its_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

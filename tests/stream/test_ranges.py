@@ -86,3 +86,9 @@ def test_reasons_are_bounded() -> None:
         known[reason_key(f"reason {number}", known)] = number
     assert len(known) == MAX_REASONS + 1
     assert reason_key("reason 3", known) == "reason 3"
+
+
+@given(spans, st.integers(0, 60), st.integers(-1, 20))
+def test_holes_are_what_is_not_there(pairs: list[tuple[int, int]], first: int, length: int) -> None:
+    wanted = [number for number in range(first, first + length) if number not in expected(pairs)]
+    assert list(Ranges.from_list(pairs).holes(first, first + length - 1)) == wanted

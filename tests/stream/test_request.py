@@ -56,7 +56,7 @@ def test_a_region_beside_the_frames_is_refused_before_anything_starts(request_fo
     assert prepare(microscope, device="cpu").region == beside.region, "its frames are not known yet"
 
 
-@pytest.mark.parametrize("roi", [(0, 20, 32, 13), (0, 0, 33, 1), (4, 4, 0, 4)])
+@pytest.mark.parametrize("roi", [(0, 20, 32, 13), (0, 0, 33, 16), (4, 4, 16, 15)])
 def test_a_roi_beside_the_sensor_is_refused_before_anything_starts(
     request_for: RunRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, roi: tuple[int, int, int, int]
 ) -> None:

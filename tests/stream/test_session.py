@@ -59,7 +59,7 @@ def acquisition(monkeypatch: pytest.MonkeyPatch) -> type[Acquisition]:
         yield SimpleNamespace(address="tcp://127.0.0.1:1", status=lambda *_: None)
 
     def view(*_: object, **__: object) -> SimpleNamespace:
-        return SimpleNamespace(whole=None, steer=None, waits_for=None, close=lambda: None)
+        return SimpleNamespace(whole=None, steer=None, waits_for=None, leave=None, close=lambda: None)
 
     monkeypatch.setattr(live_run, "AcquisitionProcess", Stand)
     monkeypatch.setattr(live_run, "connected", connected)
@@ -147,22 +147,21 @@ def test_a_run_that_has_finished_is_told_once(monkeypatch: pytest.MonkeyPatch) -
     assert len(told) == 2
 
 
-def test_doubts_are_told_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    monkeypatch.setattr(status, "note", told.append)
+def test_the_judgement_is_told_in_the_end(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(status, "_PLAIN_INTERVAL_S", 3600.0)
-    for judgement, doubts in (
+    for judgement, told in (
         (UNSET, []),
-        (Judgement(gauge="green", sentence="Fine."), []),
-        (Judgement(gauge="red", sentence="Bad."), ["Bad."]),
-        (Judgement(gauge="green", sentence="Fine.", calibration="Odd."), ["Odd."]),
+        (Judgement(gauge="green", sentence="Fine."), ["judgement: green. Fine."]),
+        (Judgement(gauge="red", sentence="Bad."), ["judgement: red. Bad."]),
+        (Judgement(gauge="green", sentence="Fine.", calibration="Odd."), ["judgement: green. Fine.", "Odd."]),
+        (Judgement(gauge="amber", sentence="Odd.", calibration="Odd."), ["judgement: amber. Odd."]),
     ):
         line = status.StatusLine()
         line.show(Status(state="running", model="m", device="d", judgement=judgement))
         line.show(Status(state="finished", model="m", device="d"))
-        told.clear()
-        line.tell_doubts()
-        assert told == doubts
+        capsys.readouterr()
+        line.tell_judgement()
+        assert capsys.readouterr().err.splitlines() == told
 
 
 def test_where_the_localizations_lie(tmp_path: Path) -> None:

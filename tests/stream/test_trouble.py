@@ -61,6 +61,10 @@ def test_what_is_wrong_is_said_and_nothing_else(fields: dict[str, Any], said: st
         ({}, "The run cell has begun; its first frame has not come yet."),
         ({"received": 1}, "its first frame has come.\nThe first ones are being computed"),
         ({"received": 7}, "7 frames have come."),
+        (
+            {"received": 7, "dropped": 7},
+            "7 frames have come, and 7 did not.\nThe first ones are being computed, or wait",
+        ),
         ({"received": 7, "state": "finished"}, "ended without a frame in the picture"),
     ],
 )

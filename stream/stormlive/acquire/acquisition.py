@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 from stormlive.acquire.report import HookProgress, HookReport
 from stormlive.wire.calibration import Calibration
+from stormlive.wire.region import LEAST_PX
 from stormlive.wire.run_name import check_run_name
 from stormlive_sim.camera import Camera
 from stormlive_sim.errors import InputError
@@ -16,13 +17,15 @@ Phase: TypeAlias = Literal["starting", "acquiring", "finishing"]
 
 
 def check_roi(roi: Region, shape: tuple[int, int]) -> None:
-    """Raise an InputError unless a region (x, y, width, height) lies in the camera's picture (Y, X)."""
+    """Raise an InputError unless a region (x, y, width, height) is large enough and in the camera's picture (Y, X)."""
     x, y, width, height = roi
     rows, columns = shape
-    if x < 0 or y < 0 or width < 1 or height < 1 or x + width > columns or y + height > rows:
+    is_small = width < min(LEAST_PX, columns) or height < min(LEAST_PX, rows)
+    if is_small or x < 0 or y < 0 or x + width > columns or y + height > rows:
         raise InputError(
-            f"the ROI {x},{y},{width},{height} does not lie in the camera's picture of {columns}x{rows} pixels: of "
-            f"X,Y,WIDTH,HEIGHT, X + WIDTH may be {columns} at most, Y + HEIGHT {rows}, and no side 0"
+            f"the ROI {x},{y},{width},{height} {'is too small' if is_small else 'does not lie'} in the camera's "
+            f"picture of {columns}x{rows} pixels: of X,Y,WIDTH,HEIGHT, X + WIDTH may be {columns} at most, Y + HEIGHT "
+            f"{rows}, and no side below {LEAST_PX}"
         )
 
 

@@ -43,7 +43,8 @@ def acquire(
         typer.Option(
             "--roi",
             metavar="X,Y,WIDTH,HEIGHT",
-            help="The part of the camera to use, in its pixels (of binned ones, where it bins); by default all of it.",
+            help="The part of the camera to use, in its pixels (of binned ones, where it bins), 16 a side at least; by "
+            "default all of it.",
         ),
     ] = None,
     region: options.ComputedRegion = None,

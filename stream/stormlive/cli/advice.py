@@ -123,8 +123,9 @@ def _route(asked: Asked, engine: float, ways: Sequence[Way]) -> str:
         return f"To have it live, run it with {listed}."
     tried = f" ({', '.join(f'{way.what}: {per_second(way.rate)} frames/s' for way in ways)})" if ways else ""
     return (
-        f"No way that was measured keeps up{tried}: record first and let `stormlive reconstruct` make the picture, "
-        f"{span(asked.frames / engine)} of computing; or take a machine with a GPU."
+        f"No way that was measured keeps up{tried}. Live is an exposure of {exposure(RESERVE / engine)} or more, or "
+        "what a machine with a GPU computes; or record first and let `stormlive reconstruct` make the picture, "
+        f"{span(asked.frames / engine)} of computing."
     )
 
 
@@ -138,6 +139,11 @@ def span(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def exposure(seconds: float) -> str:
+    """Return a time of exposure in words: ``120 ms``, ``1.5 s``."""
+    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def size(n_bytes: float) -> str:

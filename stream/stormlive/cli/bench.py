@@ -1,9 +1,11 @@
 """``stormlive bench``: how fast this machine is, and where the time goes."""
 
 import json
+import math
 import os
 import platform
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from stormlive.cli import options
-from stormlive.cli.advice import RESERVE, keeps_up, per_second, span
+from stormlive.cli.advice import RESERVE, exposure, keeps_up, per_second, span
 from stormlive.cli.terminal import answers, console, note
 from stormlive_sim.errors import InputError
 
@@ -85,6 +87,12 @@ def bench(
         answers.print(
             "No network is faster than the peak: the machine was busy with other things, so the shares of the peak are "
             "not reliable. Measure again when nothing else runs."
+        )
+    slower = _halved(rows)
+    if slower is not None:
+        answers.print(
+            f"At {slower.side}² the network reaches less than half of the share that it had before: the machine was "
+            "busy with other things meanwhile. Measure again when nothing else runs."
         )
     for sentence in left_out + _advice(engine, rows):
         answers.print(sentence, markup=False)
@@ -158,7 +166,7 @@ def _advice(engine: "Engine", rows: "list[EngineTimes]") -> list[str]:
     said = [f"Live, beside an acquisition: {listed}." if regions else "Nothing is live at 30 frames/s here."]
     slow = [row for row in rows if not keeps_up(share * row.frames_per_s, 30)]
     if slow:
-        exposures = ", ".join(f"{row.side}² with {_exposure(RESERVE / share / row.frames_per_s)}" for row in slow)
+        exposures = ", ".join(f"{row.side}² with {exposure(RESERVE / share / row.frames_per_s)}" for row in slow)
         said.append(f"Longer exposures are live too: {exposures}; or `stormlive reconstruct` afterwards.")
     if engine.torch_device.type == "cpu":
         if find_spec("openvino") is None:
@@ -172,15 +180,23 @@ def _advice(engine: "Engine", rows: "list[EngineTimes]") -> list[str]:
     return said
 
 
+def _halved(rows: "list[EngineTimes]") -> "EngineTimes | None":
+    """Return the first size for which the network is less than half as fast as for the one before, in multiply-adds."""
+    return next((row for last, row in pairwise(rows) if row.macs_per_s < last.macs_per_s / 2), None)
+
+
 def _largest(rows: "list[EngineTimes]", fps: float, share: float) -> int:
     """Return the side of the largest square that keeps up with a camera on a share of what was measured."""
     enough = [row for row in rows if keeps_up(share * row.frames_per_s, fps)]
     near = max(enough, key=lambda row: row.side) if enough else min(rows, key=lambda row: row.side)
-    # From one size to the next, time grows with the pixels.
-    side = near.side * (share * near.frames_per_s / fps / RESERVE) ** 0.5
-    larger = [row.side for row in rows if row.side > near.side]
-    return int(min([side, *larger])) // 8 * 8
-
-
-def _exposure(seconds: float) -> str:
-    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+    above = share * near.frames_per_s / (RESERVE * fps)
+    larger = [row for row in rows if row.side > near.side]
+    if above < 1:
+        side = near.side * above**0.5  # below what was measured, time shrinks with the pixels
+    elif larger:
+        following = min(larger, key=lambda row: row.side)
+        part = math.log(above) / math.log(near.frames_per_s / following.frames_per_s)
+        side = near.side * (following.side / near.side) ** part
+    else:
+        side = near.side  # of larger ones nothing is known
+    return int(side) // 8 * 8

@@ -45,10 +45,13 @@ def demo(
     from stormlive.cli.cameras import demo_scene, refuse_too_fast, simulated_camera
     from stormlive.cli.live_run import Session
     from stormlive.cli.session import run_session
+    from stormlive.output.manifest import refuse_taken_folder
     from stormlive.output.ome_tiff import read_image
     from stormlive.output.preview import Panel, write_side_by_side
     from stormlive.viewer.screen import has_display
     from stormlive.wire.calibration import Calibration
+    from stormlive.wire.text import counted
+    from stormlive_models.zoo import CEL0, find_model
     from stormlive_sim.movie import Scene, truth_image
 
     calibration = Calibration(
@@ -60,9 +63,12 @@ def demo(
     scene = demo_scene(options.image_size(size), calibration, seed)
     refuse_too_fast(scene, exposure_ms)
     folder = out or Path(f"stormlive-demo-{datetime.datetime.now():%Y%m%d-%H%M%S}")
+    refuse_taken_folder(folder)
+    if model != CEL0:
+        find_model(model)
     window = not headless and has_display()
     n_frames = max(1, round(seconds * 1000 / exposure_ms))
-    note(f"a simulated camera, {size} pixels, {n_frames} frames of {exposure_ms:g} ms; files go to {folder}")
+    note(f"a simulated camera, {size} pixels, {counted(n_frames, 'frame')} of {exposure_ms:g} ms; files go to {folder}")
     if not window and not headless:
         note("there is no screen: running without the window")
     session = Session(

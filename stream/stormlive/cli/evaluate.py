@@ -50,8 +50,9 @@ def evaluate(
             min=1,
             max=10_000,
             metavar="NM",
-            show_default="50, 100 and 250",
-            help="Farthest that a localization may lie from its emitter, in nm; may be given several times.",
+            show_default=False,
+            help="Farthest that a localization may lie from its emitter, in nm; may be given several times. By default "
+            "50, 100 and 250.",
         ),
     ] = None,
     frames: Annotated[
@@ -83,6 +84,11 @@ def evaluate(
     if not len(true):
         raise InputError(f"{truth} holds no emitters; there is nothing to judge by")
     table = None if found is None else _read_table(found)
+    if image is not None and image.suffix.lower() == ".png":
+        raise InputError(
+            f"{image} is a preview, whose colours are no figures; give {image.with_suffix('.ome.tif').name} beside it "
+            "(superres.ome.tif in the folder of a run)"
+        )
     picture = None if image is None else read_image(image)
     if image is not None and picture is not None:
         _check_picture(image, *picture, true)
@@ -236,7 +242,8 @@ def _show_image(path: Path | None, result: "Evaluation") -> None:
     answers.print(table)
     answers.print(
         "Judge by N3. N1 compares single sub-pixels, and the truth has each emitter in just one of them, nearer than "
-        "its light can tell: livenet's picture of the movie that `simulate` makes by default has N3 12 %, N1 64 %.",
+        "its light can tell: livenet's picture of the 1000 frames that `simulate` makes by default has N3 12 %, "
+        "N1 64 %; of other movies, and by other models, they are others.",
         soft_wrap=True,
     )
     answers.print(

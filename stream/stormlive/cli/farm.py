@@ -15,6 +15,7 @@ from stormlive.offline.picture import Picture
 from stormlive.server.engine import Engine
 from stormlive.server.run_table import RunTable
 from stormlive.wire.calibration import Calibration
+from stormlive.wire.text import counted
 from stormlive_models.runtime import TORCH
 from stormlive_sim.errors import InputError
 
@@ -98,8 +99,8 @@ def _write(
     emitters = write_picture(picture, reconstruction, calibration)
     unfinished.finish()
     note(
-        f"{n_frames} frames of {width}x{height} ({reconstruction.model_name}), {emitters:.0f} expected emitters: "
-        f"{told_files(picture)}"
+        f"{counted(n_frames, 'frame')} of {width}x{height} ({reconstruction.model_name}), {emitters:.0f} expected "
+        f"emitters: {told_files(picture)}"
     )
     with picture.movie:
         judge_picture(picture, reconstruction, calibration, device=where, started_at=started_at)

@@ -18,6 +18,7 @@ from stormlive.wire.calibration import Calibration
 from stormlive.wire.client import LiveClient
 from stormlive.wire.fields import Region
 from stormlive.wire.run_name import run_name_from
+from stormlive.wire.text import counted
 from stormlive.wire.viewing import Status
 from stormlive_sim.errors import InputError
 
@@ -199,7 +200,7 @@ def judged(report: AcquisitionReport, calibration: Calibration) -> Outcome:
             f"{calibration.pixel_size_nm:g}: one of them is wrong; the picture's scale follows --pixel-size-nm"
         )
     if report.result.stopped:
-        remarks.append(f"stopped early after {report.result.seen} frames")
+        remarks.append(f"stopped early after {counted(report.result.seen, 'frame')}")
     return Outcome(hook=hook, dataset=report.result.dataset, remarks=(*remarks, hook.sentence))
 
 

@@ -100,7 +100,8 @@ Localizations = Annotated[
         "--localizations",
         metavar="FILE.csv|FILE.hdf5",
         help="Also write what was localized, as it comes: .csv for ThunderSTORM (1-based frames, nm), .hdf5 with a "
-        ".yaml beside it for Picasso. A file that exists is not touched.",
+        ".yaml beside it for Picasso. In the CSV sigma and offset are 0: neither is measured, Picasso's import asks "
+        "for them. A file that exists is not touched.",
     ),
 ]
 ComputedRegion = Annotated[
@@ -143,20 +144,20 @@ DEFAULT_PHOTONS_PER_ADU = 0.5
 DEFAULT_EXPOSURE_MS = 30.0
 
 
-def image_size(text: str) -> tuple[int, int]:
+def image_size(text: str, least: int = 8) -> tuple[int, int]:
     """Return (Y, X) of ``WIDTHxHEIGHT``.
 
     Raises
     ------
     InputError
-        When the text is none, or the sides are not between 8 and 4096 pixels.
+        When the text is none, or the sides are not between `least` and 4096 pixels.
     """
     width, _, height = text.lower().partition("x")
     if not (width.isdecimal() and height.isdecimal()):
         raise InputError(f"expected a size as WIDTHxHEIGHT in pixels, such as 128x64, got {text!r}")
     shape = int(height), int(width)
-    if not all(8 <= side <= 4096 for side in shape):
-        raise InputError(f"expected sides of 8 to 4096 pixels, got {text}")
+    if not all(least <= side <= 4096 for side in shape):
+        raise InputError(f"expected sides of {least} to 4096 pixels, got {text}")
     return shape
 
 

@@ -136,7 +136,8 @@ def judge_picture(
         note("the picture could not be judged")
     else:
         n_frames = len(picture.movie)
-        show_judgement(judgement, f"{sum(map(len, sampled(n_frames)))} of {n_frames} frames were looked at")
+        n_seen = sum(map(len, sampled(n_frames)))
+        show_judgement(judgement, "" if n_seen == n_frames else f"{n_seen} of {n_frames} frames were looked at")
     write_offline_record(
         _record(picture),
         picture,

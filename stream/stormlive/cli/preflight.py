@@ -20,7 +20,8 @@ from stormlive.cli.terminal import answers, console
 if TYPE_CHECKING:
     from stormlive.wire.calibration import Calibration
 
-_LEAST_SIDE = 32
+# A smaller field shows hardly anything of a cell.
+_LEAST_SIDE = 64
 
 
 def preflight(
@@ -53,8 +54,9 @@ def preflight(
     """
     from stormlive.cli.link import link_server
     from stormlive.wire.calibration import Calibration
+    from stormlive.wire.region import LEAST_PX
 
-    shape = options.image_size(roi)
+    shape = options.image_size(roi, LEAST_PX)
     given = options.check_server(server, keys)
     asked = Asked(shape=shape, fps=fps, seconds=60 * minutes)
     calibration = Calibration(

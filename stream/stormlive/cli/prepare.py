@@ -7,6 +7,7 @@ from stormlive.acquire.request import Microscope, Movie, RunRequest, Simulated
 from stormlive.cli.live_run import Session
 from stormlive.cli.movie_camera import movie_camera
 from stormlive.wire.region import computed_region
+from stormlive.wire.text import counted
 from stormlive_sim.camera import MovieCamera
 from stormlive_sim.errors import InputError
 from stormlive_sim.recording import Recording
@@ -37,7 +38,9 @@ def prepare(
         with Recording.open(source.path) as movie:
             MovieCamera(movie)  # refuses what no camera can play, before anything starts
             if frames is not None and frames > len(movie):
-                raise InputError(f"{source.path} has {len(movie)} frames; choose --frames up to that, not {frames}")
+                raise InputError(
+                    f"{source.path} has {counted(len(movie), 'frame')}; choose --frames up to that, not {frames}"
+                )
             frames = frames or len(movie)
             sensor = movie.shape[1], movie.shape[2]
         camera = movie_camera(source.path)

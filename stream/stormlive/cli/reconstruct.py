@@ -88,6 +88,7 @@ def reconstruct(
     digits.
     """
     from stormlive.acquire.request import parse_region
+    from stormlive.output.ome_tiff import refuse_own_picture
     from stormlive.output.tables import check_table_name, table_files
     from stormlive.server.engine import Engine
     from stormlive.wire.calibration import Calibration
@@ -114,6 +115,9 @@ def reconstruct(
         photons_per_adu=photons_per_adu,
         exposure_ms=exposure_ms,
     )
+    for path in movies:
+        if path.is_file():
+            refuse_own_picture(path)
     pictures = pictures_of(movies, output, localizations, each=each, overwrite=overwrite)
     for picture in pictures:
         options.check_picture_name(picture.output, movies)
@@ -140,6 +144,7 @@ def _reconstruct(engine: "Engine", picture: "Picture", calibration: "Calibration
     from stormlive.offline.blocks import blocks
     from stormlive.server.run_table import RunTable
     from stormlive.wire.region import computed_region
+    from stormlive.wire.text import counted
 
     movie = picture.movie
     n_frames = len(movie)
@@ -163,7 +168,7 @@ def _reconstruct(engine: "Engine", picture: "Picture", calibration: "Calibration
     emitters = write_picture(picture, reconstruction, calibration)
     _, height, width = movie.shape
     note(
-        f"{n_frames} frames of {width}x{height} in {seconds:.1f} s ({n_frames / seconds:.0f} frames/s on "
+        f"{counted(n_frames, 'frame')} of {width}x{height} in {seconds:.1f} s ({n_frames / seconds:.0f} frames/s on "
         f"{engine.device}, {reconstruction.model_name}), {emitters:.0f} expected emitters: {told_files(picture)}"
     )
     judge_picture(

@@ -133,8 +133,9 @@ def serve(
     def when_written(run: "FinishedRun", folder: str) -> None:
         table = "" if localizations is None else f", {localizations.name} among them"
         ended.put(f"{run.start.name}: {run.ledger.sentence()} Its files{table}: {folder}")
-        if run.judgement is not None and run.judgement.final.gauge == "red":
-            ended.put(f"{run.start.name}: {run.judgement.final.sentence}")
+        if run.judgement is not None:
+            final = run.judgement.final
+            ended.put(f"{run.start.name}: judgement: {final.gauge}. {final.sentence}")
 
     def tell() -> None:
         while not ended.empty():

@@ -70,7 +70,7 @@ def _follow(acquisition: AcquisitionProcess, client: LiveClient, until: str | No
                 line.show(status)
 
         report, convergence = follow(acquisition, client, until, show)
-    line.tell_doubts()
+    line.tell_judgement()
     if convergence is not None:
         note(convergence)
     return report
@@ -103,6 +103,7 @@ def _show_window(
                 whole=view.whole,
                 steer=view.steer,
                 waits_for=view.waits_for,
+                leave=view.leave,
                 origin=origin,
             )
         except KeyboardInterrupt:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stormlive.cli import options
 from stormlive.cli.terminal import frame_progress, note
+from stormlive.wire.text import counted
 from stormlive_sim.errors import InputError
 
 if TYPE_CHECKING:
@@ -121,7 +122,8 @@ def simulate(
     from stormlive_sim.scene_file import SceneFile, find_scene, read_scene
     from stormlive_sim.thunderstorm import table_writer
 
-    options.check_picture_name(output, [])
+    if output.suffix.lower() not in (".tif", ".tiff"):
+        raise InputError(f"{output} is to be the movie, a 16-bit TIFF: give a name that ends in .tif")
     files = [path for path in (output, truth, drift_table) if path is not None]
     if len({path.absolute() for path in files}) < len(files):
         raise InputError(
@@ -153,7 +155,7 @@ def simulate(
         write_movie(output, images(), pixel_size_nm=pixel_size_nm, exposure_ms=exposure_ms, n_frames=frames)
     if drift_table is not None:
         write_drift(drift_table, (sample.drift_nm(frame, exposure_ms) for frame in range(frames)))
-    note(f"{frames} frames: {output}; {table.n} emitters: {truth}")
+    note(f"{counted(frames, 'frame')}: {output}; {counted(table.n, 'emitter')}: {truth}")
 
 
 def _is_given(context: typer.Context, name: str) -> bool:

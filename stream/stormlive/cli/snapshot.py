@@ -8,6 +8,7 @@ import typer
 
 from stormlive.cli import options
 from stormlive.cli.terminal import note
+from stormlive.wire.text import counted
 from stormlive.wire.transport import DEFAULT_ADDRESS
 from stormlive_sim.errors import InputError
 
@@ -49,7 +50,7 @@ def snapshot(
         [
             Panel(title="Widefield", image=widefield[1], pixel_size_nm=camera_nm, colormap="gray"),
             Panel(
-                title=f"{canvas[0].live} frames" + (f": {name}" if name else ""),
+                title=counted(canvas[0].live, "frame") + (f": {name}" if name else ""),
                 image=canvas[1],
                 pixel_size_nm=camera_nm / status.upsampling * 2**level,
             ),

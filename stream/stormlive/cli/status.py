@@ -9,7 +9,7 @@ from msgspec import UNSET
 from rich.live import Live
 from rich.text import Text
 
-from stormlive.cli.terminal import console, note
+from stormlive.cli.terminal import console, note, show_judgement
 from stormlive.wire.client import status_text
 from stormlive.wire.viewing import Judgement, Status
 
@@ -41,13 +41,10 @@ class StatusLine:
             self._printed = (text, time.monotonic())
             self._ended = status.run if status.state == "finished" else None
 
-    def tell_doubts(self) -> None:
-        """Print what the server had against the picture in the end, if anything."""
-        judgement = self._judgement
-        if judgement is not None and judgement.gauge in ("amber", "red"):
-            note(judgement.sentence)
-        if judgement is not None and judgement.calibration:
-            note(judgement.calibration)
+    def tell_judgement(self) -> None:
+        """Print what the server thought of the picture in the end, if it judges."""
+        if self._judgement is not None:
+            show_judgement(self._judgement)
 
     def __enter__(self) -> Self:
         if self._live is not None:

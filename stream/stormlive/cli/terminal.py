@@ -37,12 +37,13 @@ def note(message: str) -> None:
     console.print(message, soft_wrap=True, markup=False)
 
 
-def show_judgement(judgement: "Judgement", seen: str) -> None:
-    """Print a judgement in its colour, and from what it was `seen`."""
+def show_judgement(judgement: "Judgement", seen: str = "") -> None:
+    """Print a judgement in its colour, and from what it was `seen` where that is not all there is."""
     console.print("judgement: ", end="")
     console.print(judgement.gauge, style=f"bold {_GAUGES[judgement.gauge]}", end=". ")
-    note(f"{judgement.sentence} ({seen})")
-    if judgement.calibration:
+    note(f"{judgement.sentence} ({seen})" if seen else judgement.sentence)
+    # The gauge itself may be about the calibration.
+    if judgement.calibration not in judgement.sentence:
         note(judgement.calibration)
 
 

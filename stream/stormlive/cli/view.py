@@ -50,7 +50,9 @@ def view(
         if run is not None:
             raise InputError("--run chooses among the runs of a server, and a folder has one; leave it out")
         with closing(SavedView(Path(what))) as saved:
-            _require_screen(has_display())
+            if not has_display():
+                preview = min(Path(what).glob("preview*.png"), default=Path(what))
+                raise InputError(f"there is no screen for a window; what it would show is in {preview}")
             run_window(saved, f"stormlive – {what}", whole=saved.whole)
         return
     client_keys = load_client_keys(keys)
@@ -64,12 +66,15 @@ def view(
     with client:
         address = client.address
         identity = None if run is None else _run_named(run, client)
-    _require_screen(has_display())
+    if not has_display():
+        raise InputError("there is no screen for a window; `stormlive snapshot ADDRESS -o view.png` needs none")
     remote = RemoteView(address, keys=client_keys, run=None if run is None else lambda: identity)
     note(f"watching {address}; close the window or press Ctrl-C to leave, the run goes on")
     try:
         title = f"stormlive – {address}" if run is None else f"stormlive – {run} on {address}"
-        run_window(remote, title, whole=remote.whole, steer=remote.steer, waits_for=remote.waits_for)
+        run_window(
+            remote, title, whole=remote.whole, steer=remote.steer, waits_for=remote.waits_for, leave=remote.leave
+        )
     except KeyboardInterrupt:
         pass
     finally:
@@ -84,8 +89,3 @@ def _run_named(name: str, client: "LiveClient") -> UUID:
             return status.run
     names = ", ".join(status.name for status in told) or "none"
     raise InputError(f"expected the name of a run on {client.address}, got {name!r}; the runs there: {names}")
-
-
-def _require_screen(there: bool) -> None:
-    if not there:
-        raise InputError("there is no screen for a window; `stormlive snapshot ADDRESS -o view.png` needs none")

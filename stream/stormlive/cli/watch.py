@@ -151,7 +151,7 @@ def _follow(
                 if (status := client.status(0.0, live.hook.run)) is not None:
                     line.show(status)
                 if sending.done():
-                    line.tell_doubts()
+                    line.tell_judgement()
                     return sending.result()
             except KeyboardInterrupt:
                 stop.set()
@@ -164,6 +164,6 @@ def _show_window(view: "RemoteView", address: str) -> None:
     from stormlive.viewer.window import run_window
 
     try:
-        run_window(view, f"stormlive – {address}", whole=view.whole, waits_for=view.waits_for)
+        run_window(view, f"stormlive – {address}", whole=view.whole, waits_for=view.waits_for, leave=view.leave)
     finally:
         view.close()

@@ -23,7 +23,15 @@ def window(device: options.Device = "auto") -> None:
     desk = Desk(device)
     view = RunsView(desk)
     try:
-        run_window(view, "stormlive", whole=view.whole, steer=view.steer, waits_for=view.waits_for, runs=desk)
+        run_window(
+            view,
+            "stormlive",
+            whole=view.whole,
+            steer=view.steer,
+            waits_for=view.waits_for,
+            runs=desk,
+            leave=view.leave,
+        )
     except KeyboardInterrupt:
         note("stopped by Ctrl-C")
     finally:

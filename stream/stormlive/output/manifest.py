@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from stormlive.output.growth import Growth
 
 _PACKAGES = ("stormlive", "torch", "numpy", "pyzmq")
+_EXTRAS = ("openvino", "pycromanager", "pymmcore")
 
 
 class CameraRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -297,6 +299,9 @@ def installed_versions() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
+    for package in _EXTRAS:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
     return found
 
 

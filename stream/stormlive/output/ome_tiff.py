@@ -24,6 +24,8 @@ from stormlive_sim.errors import InputError
 _NM_PER_CM = 1e7
 _NM_PER_UNIT = {"nm": 1.0, "µm": 1e3, "um": 1e3, "mm": 1e6, "cm": 1e7, "m": 1e9, "Å": 0.1, "pm": 1e-3}
 _TIFF_UNIT_NM = {2: 2.54e7, 3: _NM_PER_CM}
+# By which pictures are known from movies.
+_SOFTWARE = "stormlive"
 # Classic TIFF counts its bytes in 32 bits; some are for the tags.
 _CLASSIC_BYTES = 2**32 - 2**25
 # A strip is compressed at once by one thread: large enough to compress well, small enough to need no memory.
@@ -86,6 +88,7 @@ def _write(
             photometric="minisblack",
             resolution=(pixels_per_cm, pixels_per_cm),
             resolutionunit="CENTIMETER",
+            software=_SOFTWARE,
             metadata={
                 "axes": axes,
                 "Name": name,
@@ -141,6 +144,20 @@ class Pages:
     def close(self) -> None:
         """Close the file."""
         self._tiff.close()
+
+
+def refuse_own_picture(path: Path) -> None:
+    """Raise an InputError where a movie is expected and a picture is given that this module wrote."""
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            ours = tiff.pages.first.tags.valueof("Software") == _SOFTWARE
+    # As in `read_image`; what is wrong with it, whoever opens it as a movie says better.
+    except Exception:
+        return
+    if ours:
+        raise InputError(
+            f"{path} is a picture that stormlive made, and a recording is expected: give the camera's frames"
+        )
 
 
 def read_image(path: Path) -> tuple[NDArray[np.float32], float]:

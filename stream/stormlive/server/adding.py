@@ -3,7 +3,7 @@
 import itertools
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from stormlive.ranges import Ranges
 from stormlive.server.jobs import BatchJob
-from stormlive.server.neighbours import Kept, Stretch
+from stormlive.server.kept_frames import Kept
+from stormlive.server.neighbours import Neighbours
 from stormlive.server.protocols import Canvas
 from stormlive.server.run import Ending, Owner, Reference, Run
 from stormlive.server.runs import Runs
@@ -55,18 +56,13 @@ class Adding:
             # When a frame that is read from the dataset was taken is not known: it has no latency.
             n, offered_ns = len(fresh), list(live_ns.values())
             if run.neighbours is not None:
-                with self._runs.lock:
-                    queued = {frame.seq for frame in run.queue} if run.start.mode == "latest" else ()
-                n, offered_ns = self._work_off(run, run.neighbours.ready(queued))
+                n, offered_ns = self._work_off(run, run.neighbours, len(fresh))
         except Exception as error:
             self._engine_failed(run, frames, error)
             return None
-        seconds = time.monotonic() - began
+        self._note(run, n, began, offered_ns)
         with self._runs.lock:
             run.ledger.refused_duplicates += len(frames) - len(fresh)
-            if n:
-                run.note_batch(n, seconds, offered_ns=offered_ns)
-                run.changed = True
             came = Ranges((frame.seq, frame.seq) for frame in frames)
             run.answered(came)
             live, replayed = came.intersect(run.ledger.live), came.intersect(run.ledger.replayed)
@@ -127,25 +123,43 @@ class Adding:
         if self._judge is not None:
             self._judge.saw(run, canvas, pixels[own])
 
-    def _work_off(self, run: Run, stretches: Iterable[Stretch]) -> tuple[int, list[int]]:
-        """Compute frames that have those beside them; return how many, and when the live ones came to the hook."""
+    def _work_off(self, run: Run, neighbours: Neighbours, least: int = 0) -> tuple[int, list[int]]:
+        """Compute a batch of those that have frames beside them; return how many, and when the live ones came."""
         n, offered_ns = 0, list[int]()
-        for stretch in stretches:
+        with self._runs.lock:
+            queued = {frame.seq for frame in run.queue} if run.start.mode == "latest" else ()
+        for stretch in neighbours.ready(max(least, self._runs.batch_size(run)), queued):
             self._compute(run, stretch.canvas, stretch.frames, stretch.pixels, stretch.own, stretch.alone)
             n += len(stretch.frames)
             offered_ns += [frame.offered_ns for frame in stretch.frames if frame.offered_ns is not None]
         return n, offered_ns
 
+    def _note(self, run: Run, n: int, began_s: float, offered_ns: list[int]) -> None:
+        seconds = time.monotonic() - began_s
+        with self._runs.lock:
+            if n:
+                run.note_batch(n, seconds, offered_ns=offered_ns)
+                run.changed = True
+
+    def go_on(self, run: Run) -> None:
+        """Compute a batch of the frames that waited for others."""
+        if run.neighbours is None:
+            raise RuntimeError("no frame of this run can have waited")
+        began = time.monotonic()
+        try:
+            n, offered_ns = self._work_off(run, run.neighbours)
+        except Exception as error:
+            self._engine_failed(run, [], error)
+            return
+        self._note(run, n, began, offered_ns)
+
     def settle(self, run: Run) -> None:
-        """Compute the frames that wait for others, which will not come."""
+        """Let the frames that wait for others, which will not come, be computed."""
         if run.neighbours is None:
             raise RuntimeError("there is nothing that a frame of this run could wait for")
         with self._runs.lock:
             n = max(run.ledger.total, 0 if run.ending is None else run.ending.n or 0)
-        try:
-            self._work_off(run, run.neighbours.settle(n))
-        except Exception as error:
-            self._engine_failed(run, [], error)
+        run.neighbours.settle(n)
 
     def _engine_failed(self, run: Run, frames: list[Frame], error: Exception) -> None:
         _log.error("the engine failed in run %s", run.start.name, exc_info=error)

@@ -24,7 +24,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from stormlive.server.canvases import CanvasMoment
-from stormlive.server.neighbours import NeighboursMoment
+from stormlive.server.kept_frames import NeighboursMoment
 from stormlive.wire.messages import Start
 from stormlive.wire.text import one_line
 from stormlive_sim.atomic import whole_file

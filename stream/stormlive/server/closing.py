@@ -14,6 +14,7 @@ from stormlive.server.run import Ending, Run
 from stormlive.server.runs import Runs
 from stormlive.server.shelf import Shelf
 from stormlive.server.verdicts import overall_record
+from stormlive.server.watch import MOST_JUDGED
 from stormlive.wire.messages import Final
 from stormlive.wire.text import one_line
 
@@ -143,7 +144,7 @@ class Closing:
             frames_per_s=run.mean_frames_per_s(),
             latency_p50_ms=p50,
             latency_p99_ms=p99,
-            judgement=overall_record([canvas.judgement for canvas in canvases.all]),
+            judgement=overall_record([canvas.judgement for canvas in canvases.all[:MOST_JUDGED]]),
         )
         try:
             return self._finish(finished, canvases.all), None

@@ -75,15 +75,9 @@ class Dataset:
         InputError
             When it is there, but not a frame of this run, or cannot be read.
         """
-        place = _place(axes)
-        if place not in self._places:
-            self._look()
-        entry = self._places.get(place)
+        entry = self._find(axes)
         if entry is None:
             return None
-        check_entry(entry, entry, self._folder)
-        if entry.shape != self._shape or pixel_dtype(entry).newbyteorder("<") != self._dtype:
-            raise InputError(f"the dataset has {entry.shape} {pixel_dtype(entry)} there, not this run's frames")
         try:
             with self._open(entry.filename) as file:
                 file.seek(entry.offset)
@@ -93,6 +87,22 @@ class Dataset:
         if len(data) < entry.shape[0] * entry.shape[1] * self._dtype.itemsize:
             return None
         return np.frombuffer(data, self._dtype).reshape(entry.shape)
+
+    def has(self, axes: Mapping[str, int | str]) -> bool:
+        """Return whether the index names a frame with these axes now; raises as `frame`, but does not read it."""
+        return self._find(axes) is not None
+
+    def _find(self, axes: Mapping[str, int | str]) -> Entry | None:
+        place = _place(axes)
+        if place not in self._places:
+            self._look()
+        entry = self._places.get(place)
+        if entry is None:
+            return None
+        check_entry(entry, entry, self._folder)
+        if entry.shape != self._shape or pixel_dtype(entry).newbyteorder("<") != self._dtype:
+            raise InputError(f"the dataset has {entry.shape} {pixel_dtype(entry)} there, not this run's frames")
+        return entry
 
     def _look(self) -> None:
         """Take in what the index has gained."""

@@ -42,8 +42,15 @@ class ReportJob:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeldJob:
+    """Compute some frames that waited for others."""
+
+    run: Run
+
+
+@dataclass(frozen=True, kw_only=True)
 class SettleJob:
-    """Compute the frames that wait for others, which will not come."""
+    """Let frames not wait any more for others, which will not come."""
 
     run: Run
 
@@ -65,4 +72,4 @@ class ViewJob:
     run: Run | None
 
 
-Job = OpenJob | BatchJob | KeepJob | ReportJob | SettleJob | FinishJob | ViewJob
+Job = OpenJob | BatchJob | KeepJob | ReportJob | HeldJob | SettleJob | FinishJob | ViewJob

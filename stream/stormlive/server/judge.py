@@ -1,6 +1,6 @@
 """The judge: looks at runs' pictures now and then, and thinks about them in a thread of its own.
 
-The engine's thread only makes copies, for less than 2 % of its time; the judge works for a twentieth of a core's.
+The engine's thread only makes copies, for 2 to 3 % of its time; the judge works for a twentieth of a core's.
 What fails here costs a run nothing but its judgement.
 """
 

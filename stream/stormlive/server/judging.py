@@ -153,8 +153,14 @@ class Judging:
         if self._counts:
             crowd = None if compared is None else self._frames.crowd(compared)
             figures = light_of_emitters(figures, compared, look.n_frames, crowd)
+        calibration = self._frames.calibration()
         light = verdict(
-            figures, self._trained, blinking=self._frames.blinking, compared=compared, n_frames=look.n_frames
+            figures,
+            self._trained,
+            blinking=self._frames.blinking,
+            compared=compared,
+            n_frames=look.n_frames,
+            calibration=calibration,
         )
         self.judgement = Judgement(
             frames=look.n_frames,
@@ -170,7 +176,7 @@ class Judging:
             gain_percent_per_1000=_finite(advice.gain_percent_per_1000),
             converged=advice.converged,
             drift_nm=None if drift is None else (float(drift[0]), float(drift[1])),
-            calibration=one_line(self._frames.calibration()),
+            calibration=one_line(calibration.sentence),
         )
         self._series.append(self.judgement)
         if len(self._series) > 2 * MOST_POINTS:

@@ -7,22 +7,17 @@ of latency. Where numbers are missing, the frames beside the gap wait for the re
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from stormlive.ranges import Ranges
+from stormlive.server.kept_frames import Kept, KeptFrame, NeighboursMoment, Stretch
+from stormlive.server.kept_pixels import KeptPixels, Saved
 from stormlive.server.protocols import Canvas
-from stormlive.wire.fields import Axes
 from stormlive.wire.frame import Frame
-from stormlive_sim.errors import InputError
-
-ReadFrame: TypeAlias = Callable[[Mapping[str, int | str]], NDArray[Any] | None]
-"""Returns the frame of a dataset that has these axes, None where it has none; InputError when it cannot be read."""
 
 ARRAYS = "neighbours/"
 """What the pixels that a checkpoint keeps are called begins with it."""
@@ -32,75 +27,19 @@ _MOST_BYTES = 256 * 2**20
 _LEAST_OF_A_CANVAS = 4
 # Of one run, when the pixels are in the dataset.
 _MOST_FRAMES = 100_000
-
-
-@dataclass(kw_only=True, eq=False, slots=True)
-class Kept:
-    """A frame, but for its pixels.
-
-    Attributes
-    ----------
-    offered_ns
-        When the hook was handed it; None of one that did not come live.
-    held
-        Whether it is still to be computed.
-    """
-
-    seq: int
-    axes: Axes
-    canvas: Canvas
-    replay: bool = False
-    offered_ns: int | None = None
-    held: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stretch:
-    """Frames of a canvas that can be computed now.
-
-    Attributes
-    ----------
-    frames
-        Those that are to be computed, one after another.
-    pixels
-        (B, Y, X), theirs and their neighbours'.
-    own
-        Which of `pixels` are theirs.
-    alone
-        Numbers of those without a frame that belongs beside them.
-    """
-
-    canvas: Canvas
-    frames: Sequence[Kept]
-    pixels: NDArray[Any]
-    own: slice
-    alone: Collection[int]
-
-
-class KeptFrame(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A frame in a checkpoint: it is in the picture, and one beside it is not."""
-
-    seq: int
-    canvas: int
-    axes: dict[str, int | str]
-
-
-class NeighboursMoment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that is kept for frames to come, but for the pixels; `known` as ranges, both ends included."""
-
-    known: list[tuple[int, int]]
-    frames: list[KeptFrame]
+# So many are read from it at a time.
+_MOST_READ = 16
 
 
 class Neighbours:
     """The frames of a run that wait for others, and those for which others wait; in the engine's thread only.
 
-    Beyond `most_bytes` the oldest are left to the dataset; without one they are computed beside what there is.
+    Beyond `most_bytes` the oldest are left to the dataset; what it does not have is computed beside what there is.
 
     Parameters
     ----------
-    read
-        Reads the run's dataset, where there is one.
+    saved
+        The run's dataset, where there is one.
     latest
         Whether no frame comes later than one with a higher number: then nothing waits for a gap to be filled.
 
@@ -110,10 +49,9 @@ class Neighbours:
         Numbers of the frames that are still to be computed.
     """
 
-    def __init__(self, read: ReadFrame | None, *, latest: bool, most_bytes: int = _MOST_BYTES) -> None:
-        self._read = read
+    def __init__(self, saved: Saved | None, *, latest: bool, most_bytes: int = _MOST_BYTES) -> None:
         self._latest = latest
-        self._most_bytes = most_bytes
+        self._pixels = KeptPixels(saved, most_bytes)
         self.held = Ranges()
         # All frames that came, of whatever canvas: only where no number is missing between two of a canvas is one
         # beside the other. Of those that are let go both neighbours are computed, so that none is ever skipped.
@@ -121,10 +59,14 @@ class Neighbours:
         self._news = Ranges()
         self._kept: dict[int, Kept] = {}
         self._lines: dict[Canvas, list[int]] = {}
-        self._pixels: dict[int, NDArray[Any]] = {}
-        self._borrowed: list[int] = []
+        self._todo: dict[Canvas, list[int]] = {}
         self._queued: Collection[int] = ()
         self._total: int | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether there are frames that can be computed now, and must be before others are taken."""
+        return bool(self._todo)
 
     def take(self, canvas: Canvas, frames: Sequence[Frame], pixels: NDArray[Any], live_ns: Mapping[int, int]) -> None:
         """Hold frames with their pixels (B, Y, X); `live_ns` says when the hook was handed those that came live."""
@@ -134,13 +76,10 @@ class Neighbours:
             self._kept[frame.seq] = Kept(
                 seq=frame.seq, axes=frame.axes, canvas=canvas, replay=frame.replay, offered_ns=offered_ns
             )
-            self._pixels[frame.seq] = image
+            self._pixels.lend(frame.seq, image)
             insort(line, frame.seq)
-        numbers = [frame.seq for frame in frames]
-        self._borrowed += numbers
-        for seq in numbers:
-            self.held.add(seq)
-        self.pass_by(numbers)
+            self.held.add(frame.seq)
+        self.pass_by([frame.seq for frame in frames])
 
     def pass_by(self, numbers: Collection[int]) -> None:
         """Note that frames have come, of whatever canvas or of none."""
@@ -148,28 +87,38 @@ class Neighbours:
             self._known.add(seq)
             self._news.add(seq)
 
-    def ready(self, queued: Collection[int] = ()) -> Iterator[Stretch]:
-        """Yield what can be computed now; a stretch counts as computed when the next one is asked for.
+    def settle(self, n: int) -> None:
+        """Let nothing wait any more, since no more is to come of the `n` frames of the run that are known of."""
+        self._total = n
+        self._todo = {canvas: due for canvas, line in self._lines.items() if (due := self._due(line, line))}
+
+    def ready(self, most: int, queued: Collection[int] = ()) -> Iterator[Stretch]:
+        """Yield about `most` frames that can be computed now; a stretch counts as computed when the next is asked for.
 
         `queued` are numbers that are here and were not taken yet: where nothing comes later, between two of a canvas
         these are of others.
         """
+        self._queued = queued if self._total is None else ()
         news, self._news = self._news, Ranges()
-        self._queued = queued
-        yield from self._work_off({canvas: _near(line, news) for canvas, line in self._lines.items()})
-        yield from self._make_room()
-        for seq in self._borrowed:
-            if seq in self._pixels:
-                self._pixels[seq] = self._pixels[seq].copy()
-        self._borrowed = []
-
-    def settle(self, n: int) -> Iterator[Stretch]:
-        """Yield all that is held, since nothing more is to come of the `n` frames of the run that are known of."""
-        self._total, self._queued = n, ()
-        yield from self._work_off({canvas: list(line) for canvas, line in self._lines.items()})
-        # Should one come after all, it finds none beside it.
-        self._total, self._known, self._news, self._borrowed = None, Ranges(), Ranges(), []
-        self._kept, self._lines, self._pixels = {}, {}, {}
+        for canvas, line in self._lines.items():
+            if due := self._due(line, _near(line, news)):
+                self._todo[canvas] = sorted({*self._todo.get(canvas, ()), *due})
+        while self._todo and most > 0:
+            canvas, numbers = next(iter(self._todo.items()))
+            portion = self._portion(numbers[:most])
+            del numbers[: len(portion)]
+            if not numbers:
+                del self._todo[canvas]
+            most -= len(portion)
+            yield from self._work_off(self._lines[canvas], portion)
+            self._pixels.give_back(self._least())
+        if self._total is not None and not self._todo:
+            # Should one come after all, it finds none beside it.
+            self._total, self._known, self._kept, self._lines = None, Ranges(), {}, {}
+            self._pixels.here.clear()
+        elif not self._todo:
+            yield from self._make_room()
+        self._pixels.own()
 
     def moment(self, canvases: Sequence[Canvas]) -> NeighboursMoment:
         """Return what is kept of frames in the picture; those that are held will be sent again."""
@@ -182,7 +131,7 @@ class Neighbours:
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """Return the pixels of these frames, but for those that are in the dataset only."""
-        return {f"{ARRAYS}{seq}": image for seq, image in self._pixels.items() if not self._kept[seq].held}
+        return {f"{ARRAYS}{seq}": image for seq, image in self._pixels.here.items() if not self._kept[seq].held}
 
     def restore(self, moment: NeighboursMoment, canvases: Sequence[Canvas], arrays: Mapping[str, NDArray[Any]]) -> None:
         """Go on from what `moment` and `snapshot` gave."""
@@ -192,41 +141,48 @@ class Neighbours:
             self._kept[frame.seq] = Kept(seq=frame.seq, axes=frame.axes, canvas=canvas, held=False)
             insort(self._lines.setdefault(canvas, []), frame.seq)
             if (image := arrays.get(f"{ARRAYS}{frame.seq}")) is not None:
-                self._pixels[frame.seq] = image
+                self._pixels.here[frame.seq] = image
 
-    def _work_off(self, candidates: Mapping[Canvas, list[int]]) -> Iterator[Stretch]:
-        """Yield what can be computed of some frames of each line."""
-        for canvas, numbers in candidates.items():
-            line = self._lines[canvas]
-            for seq in numbers:
-                if self._is_due(line, seq) and self._image(seq) is None:
-                    self._forget(seq)
-            for group in self._groups(line, [seq for seq in numbers if self._is_due(line, seq)]):
-                stretch = self._stretch(line, group)
-                around = self._around(line, group)
-                yield stretch
-                self._computed(stretch)
-                for seq in [kept.seq for kept in around if self._is_done(line, kept)]:
-                    self._let_go(seq)
+    def _due(self, line: list[int], numbers: Sequence[int]) -> list[int]:
+        """Return those of a line's frames that are to be computed and need not wait."""
+        return [seq for seq in numbers if seq in self._kept and self._kept[seq].held and not self._waits(line, seq)]
+
+    def _portion(self, numbers: list[int]) -> list[int]:
+        """Return the first of some frames: no more than may be read into memory at once."""
+        to_read = 0
+        for at, seq in enumerate(numbers):
+            to_read += seq not in self._pixels.here
+            if to_read > _MOST_READ:
+                return numbers[:at]
+        return numbers
+
+    def _work_off(self, line: list[int], numbers: list[int]) -> Iterator[Stretch]:
+        """Yield what can be computed of some frames of a line."""
+        for seq in self._due(line, numbers):
+            if self._image(seq) is None:
+                self._forget(seq)
+        for group in self._groups(line, self._due(line, numbers)):
+            stretch = self._stretch(line, group)
+            around = self._around(line, group)
+            yield stretch
+            self._computed(stretch)
+            for seq in [kept.seq for kept in around if self._is_done(line, kept)]:
+                self._let_go(seq)
+
+    def _least(self) -> int:
+        return _LEAST_OF_A_CANVAS * len(self._lines)
 
     def _make_room(self) -> Iterator[Stretch]:
         """Leave frames to the dataset, or yield and forget them, while there are too many."""
-        while self._kept:
-            frame_bytes = next(iter(self._pixels.values())).nbytes if self._pixels else 1
-            most = max(_LEAST_OF_A_CANVAS * len(self._lines), self._most_bytes // frame_bytes)
-            too_many = len(self._kept) > _MOST_FRAMES
-            if not too_many and len(self._pixels) <= most:
-                return
-            seq = next(iter(self._kept if too_many else self._pixels))
-            kept = self._kept[seq]
-            if not too_many and self._read is not None and kept.axes:
-                del self._pixels[seq]
+        while (too_many := len(self._kept) > _MOST_FRAMES) or self._pixels.too_many(self._least()):
+            kept = self._kept[next(iter(self._kept if too_many else self._pixels.here))]
+            if not too_many and self._pixels.leave(kept.seq, kept.axes):
                 continue
-            if kept.held and self._image(seq) is not None:
-                stretch = self._stretch(self._lines[kept.canvas], [seq])
+            if kept.held and self._image(kept.seq) is not None:
+                stretch = self._stretch(self._lines[kept.canvas], [kept.seq])
                 yield stretch
                 self._computed(stretch)
-            self._forget(seq)
+            self._forget(kept.seq)
 
     def _before(self, line: list[int], seq: int) -> tuple[Kept | None, bool]:
         """Return the frame before one, if there is one, and whether there is no gap in between."""
@@ -246,7 +202,7 @@ class Neighbours:
         """Return whether all of these numbers have come."""
         if self._known.covers(first, last):
             return True
-        return bool(self._queued) and all(seq in self._queued or seq in self._known for seq in range(first, last + 1))
+        return bool(self._queued) and all(seq in self._queued for seq in self._known.holes(first, last))
 
     def _waits(self, line: list[int], seq: int) -> bool:
         """Return whether a frame may still come beside one."""
@@ -255,9 +211,6 @@ class Neighbours:
         if self._latest:
             return seq == line[-1]
         return not (self._before(line, seq)[1] and self._after(line, seq)[1])
-
-    def _is_due(self, line: list[int], seq: int) -> bool:
-        return seq in self._kept and self._kept[seq].held and not self._waits(line, seq)
 
     def _is_done(self, line: list[int], kept: Kept) -> bool:
         """Return whether nobody needs a frame any more."""
@@ -287,7 +240,7 @@ class Neighbours:
         """Return a group, whose pixels are there, with those beside it."""
         sides = self._before(line, group[0]), self._after(line, group[-1])
         before, after = (None if kept is None else self._image(kept.seq) for kept, _ in sides)
-        images = [image for image in (before, *(self._pixels[seq] for seq in group), after) if image is not None]
+        images = [image for image in (before, *(self._pixels.here[seq] for seq in group), after) if image is not None]
         first = int(before is not None)
         alone = {
             seq
@@ -308,20 +261,12 @@ class Neighbours:
             self.held.discard(kept.seq)
 
     def _image(self, seq: int) -> NDArray[Any] | None:
-        """Return the pixels (Y, X) of a frame, from the dataset if need be; None where they are not to be had."""
-        if seq not in self._pixels and self._read is not None:
-            try:
-                image = self._read(self._kept[seq].axes)
-            except InputError:
-                image = None
-            if image is not None:
-                self._pixels[seq] = image
-        return self._pixels.get(seq)
+        return self._pixels.get(seq, self._kept[seq].axes)
 
     def _let_go(self, seq: int) -> None:
         line = self._lines[self._kept.pop(seq).canvas]
         del line[bisect_left(line, seq)]
-        self._pixels.pop(seq, None)
+        self._pixels.let_go(seq)
         self.held.discard(seq)
 
     def _forget(self, seq: int) -> None:

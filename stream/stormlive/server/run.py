@@ -134,8 +134,7 @@ class Run:
         """Take the canvases, and where the raw data is saved."""
         self.canvases, self.dataset = canvases, dataset
         if canvases.first.reconstruction.context:
-            read = None if dataset is None else dataset.frame
-            self.neighbours = Neighbours(read, latest=self.start.mode == "latest")
+            self.neighbours = Neighbours(dataset, latest=self.start.mode == "latest")
 
     def enter(self, state: RunState) -> None:
         """Go one step on in `COURSE`."""

@@ -6,7 +6,7 @@ from collections import OrderedDict, deque
 from uuid import UUID
 
 from stormlive.ranges import Ranges
-from stormlive.server.jobs import BatchJob, FinishJob, Job, KeepJob, OpenJob, ReportJob, SettleJob, ViewJob
+from stormlive.server.jobs import BatchJob, FinishJob, HeldJob, Job, KeepJob, OpenJob, ReportJob, SettleJob, ViewJob
 from stormlive.server.run import REPORT_PATIENCE_S, Ending, Owner, Reference, Run
 from stormlive.wire.codec import ProtocolError
 from stormlive.wire.fields import MAX_SPANS, Lane
@@ -187,6 +187,10 @@ class Runs:
                     return None
                 self._changed.wait(_LOOK_S)
 
+    def batch_size(self, run: Run) -> int:
+        """Return how many frames of a run to compute before others have their turn."""
+        return run.next_batch_size(self._max_batch)
+
     def closed(self, run: Run, final: Final) -> None:
         """Move a run from the open to the finished ones."""
         with self._changed:
@@ -240,9 +244,12 @@ class Runs:
         if run.changed and not run.being_kept and run.checkpoint is not None and now >= run.checkpoint_at:
             run.changed, run.being_kept = False, True
             return KeepJob(run=run)
+        # Before others come, so that what is in memory for them stays bounded.
+        if run.neighbours is not None and run.neighbours.busy:
+            return HeldJob(run=run)
         readable = run.references and now >= run.look_again_at
         if run.queue or readable:
-            size = run.next_batch_size(self._max_batch)
+            size = self.batch_size(run)
             frames = run.queue.take(size)
             references = run.references.take(size - len(frames)) if readable else []
             return BatchJob(run=run, owner=run.owner, frames=frames, references=references)

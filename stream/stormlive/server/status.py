@@ -5,6 +5,7 @@ from msgspec import UNSET
 from stormlive.server.protocols import Engine
 from stormlive.server.run import Run
 from stormlive.server.verdicts import judgement_of, overall
+from stormlive.server.watch import MOST_JUDGED
 from stormlive.wire.text import one_line
 from stormlive.wire.viewing import Status
 
@@ -20,7 +21,9 @@ def run_status(run: Run, engine: Engine, *, silent: bool) -> Status:
     camera_per_s = run.camera_per_s()
     canvases = run.canvases
     reconstruction = None if canvases is None else canvases.first.reconstruction
-    judgement = None if canvases is None else overall([judgement_of(canvases, one) for one in canvases.all])
+    judgement = (
+        None if canvases is None else overall([judgement_of(canvases, one) for one in canvases.all[:MOST_JUDGED]])
+    )
     return Status(
         state="silent" if silent and run.takes_frames else run.state,
         model=one_line(engine.model_name if reconstruction is None else reconstruction.model_name),
@@ -35,7 +38,7 @@ def run_status(run: Run, engine: Engine, *, silent: bool) -> Status:
         dropped=sum(run.ledger.missing_counts().values()),
         expected=run.start.expected,
         frames_per_s=run.frames_per_s(),
-        backlog=len(run.queue) + len(run.references),
+        backlog=len(run.queue) + len(run.references) + run.held.count(),
         latency_p50_ms=p50,
         latency_p99_ms=p99,
         shape=run.start.shape,

@@ -1,8 +1,8 @@
 """The engine thread: the only one that adds to canvases.
 
 Batches and views take turns here, and files are written by the scribe's thread. So no lock is held while the engine
-computes, the IO thread never waits for it, a viewer waits for one batch at most, and a slow viewer or disk costs no
-frame.
+computes, the IO thread never waits for it, a viewer waits for one batch at most, also where many frames that waited
+for others can be computed at once, and a slow viewer or disk costs no frame.
 """
 
 import logging
@@ -20,7 +20,7 @@ from stormlive.server.adding import Adding
 from stormlive.server.canvases import Canvases
 from stormlive.server.closing import Closing, moment_of
 from stormlive.server.dataset import DataRoots
-from stormlive.server.jobs import BatchJob, FinishJob, KeepJob, OpenJob, ReportJob, SettleJob, ViewJob
+from stormlive.server.jobs import BatchJob, FinishJob, HeldJob, KeepJob, OpenJob, ReportJob, SettleJob, ViewJob
 from stormlive.server.limits import CHECKPOINT_S
 from stormlive.server.packer import Packer
 from stormlive.server.protocols import Engine, Finish, OpenTable, no_table
@@ -100,6 +100,8 @@ class Worker:
                     self._keep(job.run)
                 case ReportJob():
                     self._tell(job.owner, _report(job.run, job.missing))
+                case HeldJob():
+                    self._adding.go_on(job.run)
                 case SettleJob():
                     self._adding.settle(job.run)
                 case FinishJob():

@@ -91,7 +91,9 @@ class JudgementDock(QWidget):
         self.light.setStyleSheet(f"background: {colour}; border-radius: {_LIGHT_PX // 2}px")
         self.verdict.setText(f"<b>{_WORDS[gauge]}</b>")
         known = judgement or Judgement()
-        lines = [_ABSENT if judgement is None else known.sentence, known.calibration]
+        lines = [_ABSENT if judgement is None else known.sentence]
+        if known.calibration not in lines:
+            lines.append(known.calibration)
         if known.converged:
             lines.append("The picture has converged: more frames would hardly improve it.")
         self.sentence.setText("\n".join(line for line in lines if line))

@@ -42,6 +42,12 @@ def waits_for(status: Status) -> str:
         return f"The run {status.name} has ended without a frame in the picture."
     if status.received:
         come = "its first frame has come" if status.received == 1 else f"{status.received} frames have come"
+        # The status does not tell whether the model looks at neighbours; without gaps these come at once.
+        if status.dropped:
+            return (
+                f"The run {status.name} has begun, {come}, and {status.dropped} did not.\nThe first ones are being "
+                "computed, or wait until those beside them come or the run ends, if the network looks at these too."
+            )
         return (
             f"The run {status.name} has begun, and {come}.\nThe first ones are being computed; that may take some "
             "seconds, while the network is made ready for frames of this size."

@@ -25,6 +25,11 @@ def one_line(text: object, most: int = MAX_TEXT) -> str:
     return line if len(data) <= most else data[: most - 3].decode(errors="ignore") + "…"
 
 
+def counted(n: int, what: str) -> str:
+    """Return ``1 frame``, ``2 frames``."""
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
 def check_path(path: Path | str) -> str:
     """Return `path` as it is; InputError if no message carries it: another path would be that of nothing."""
     text = str(path)
