@@ -59,19 +59,33 @@ def comparison(tiles: Transfer, baseline_adu: float, photons_per_adu: float) -> 
         return Comparison()
     if not has_light_and_shade(tiles):
         return Comparison(sentence=_in_the_dark(tiles, baseline_adu, photons_per_adu))
-    found = {excess: estimate_camera(tiles, excess) for excess in _KINDS}
-    told = {excess: estimate for excess, estimate in found.items() if estimate is not None}
-    why_not = _mistrust(tiles, list(told.values()))
+    told, why_not = estimates(tiles)
     if why_not:
         return Comparison(sentence=f"The stream tells nothing of the camera's calibration: {why_not}.")
     if not told or any(_agrees(one, baseline_adu, photons_per_adu) for one in told.values()):
         return Comparison()
-    known = all(one.baseline_sd * one.photons_per_adu < _MOST_BASELINE_PHOTONS for one in told.values())
-    looks = " or ".join(_described(one, _KINDS[excess], with_baseline=known) for excess, one in told.items())
+    known = all(knows_baseline(one) for one in told.values())
+    looks = " or ".join(_described(one, kind, with_baseline=known) for kind, one in told.items())
     given = f"{baseline_adu:g} and {photons_per_adu:g}" if known else f"{photons_per_adu:g}"
     check = "check --baseline-adu and --photons-per-adu" if known else "check --photons-per-adu"
     sentence = f"The stream looks like {looks} (photons: divide by the QE); you gave {given} photons/ADU: {check}."
     return Comparison(sentence=sentence, contradicts=True)
+
+
+def estimates(tiles: Transfer) -> tuple[dict[str, CameraEstimate], str]:
+    """Return what frames with light and shade say of their camera, by its kind, and why they are not to be trusted.
+
+    Whether the camera multiplies electrons cannot be told, so there are two kinds. Empty where there are too few tiles,
+    or the errors are too large.
+    """
+    found = {kind: estimate_camera(tiles, excess) for excess, kind in _KINDS.items()}
+    told = {kind: estimate for kind, estimate in found.items() if estimate is not None}
+    return told, _mistrust(tiles, list(told.values()))
+
+
+def knows_baseline(found: CameraEstimate) -> bool:
+    """Return whether the baseline is known well enough to be told."""
+    return found.baseline_sd * found.photons_per_adu < _MOST_BASELINE_PHOTONS
 
 
 def _described(found: CameraEstimate, kind: str, *, with_baseline: bool) -> str:

@@ -12,6 +12,7 @@ import stormlive
 from stormlive.cli import (
     acquire,
     bench,
+    calibrate,
     demo,
     evaluate,
     import_keras,
@@ -60,6 +61,7 @@ _COMMANDS: dict[str, Callable[..., object]] = {
     "snapshot": snapshot.snapshot,
     "keys": keys.keys,
     "watch": watch.watch,
+    "calibrate": calibrate.calibrate,
     "preflight": preflight.preflight,
     "bench": bench.bench,
     "reconstruct": reconstruct.reconstruct,

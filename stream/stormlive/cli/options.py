@@ -248,7 +248,8 @@ def require_calibration(context: typer.Context) -> None:
     if lacking:
         raise InputError(
             f"what a real camera recorded needs its calibration: give {', '.join(lacking)} too; the camera's "
-            "certificate and the objective's magnification have the numbers"
+            "certificate and the objective's magnification have the numbers, and `stormlive calibrate MOVIE` estimates "
+            "the camera's from its own frames"
         )
 
 
