@@ -86,7 +86,9 @@ def test_a_client_is_told_of_its_own_run_on_a_server_that_others_use(server: Ser
             hook.close()
 
 
-def test_a_server_busy_with_a_large_frame_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[LiveClient, threading.Event]]:
+    """A client of a server that computes its first frame until the event is set."""
     engine, begun, goes_on = fake.FakeEngine(), threading.Event(), threading.Event()
     monkeypatch.setattr(engine.gate, "wait", lambda: begun.set() or goes_on.wait(20))
     with (
@@ -96,14 +98,33 @@ def test_a_server_busy_with_a_large_frame_is_waited_for(monkeypatch: pytest.Monk
     ):
         hook(FRAMES[0])
         assert begun.wait(20)
-        monkeypatch.setattr(client, "_timeout_s", 1.0)
-        opens = threading.Timer(2.5, goes_on.set)
-        opens.start()
-        found = client.view("canvas")
-        opens.join()
-        assert found is not None
-        assert found[0].live == 1
-        assert client.status(0.0) is not None, "what was told meanwhile is not lost"
+        yield client, goes_on
+        goes_on.set()
+
+
+def test_a_server_busy_with_a_large_frame_is_waited_for(
+    busy: tuple[LiveClient, threading.Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, goes_on = busy
+    monkeypatch.setattr(client, "_timeout_s", 1.0)
+    opens = threading.Timer(2.5, goes_on.set)
+    opens.start()
+    found = client.view("canvas")
+    opens.join()
+    assert found is not None
+    assert found[0].live == 1
+    assert client.status(0.0) is not None, "what was told meanwhile is not lost"
+
+
+def test_who_leaves_waits_no_longer(busy: tuple[LiveClient, threading.Event]) -> None:
+    client, _ = busy
+    leaves = threading.Timer(0.2, client.leave)
+    leaves.start()
+    began = time.monotonic()
+    with pytest.raises(ConnectionError):
+        client.view("canvas")
+    leaves.join()
+    assert time.monotonic() - began < 4, "before its patience of five seconds is over"
 
 
 def test_an_answer_that_was_lost_is_asked_for_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,25 +144,6 @@ def test_an_answer_that_was_lost_is_asked_for_again(server: Server, monkeypatch:
         monkeypatch.setattr(client, "_timeout_s", 1.0)
         assert client.view("canvas") is not None
         assert not lost
-
-
-def test_who_leaves_waits_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine, begun, goes_on = fake.FakeEngine(), threading.Event(), threading.Event()
-    monkeypatch.setattr(engine.gate, "wait", lambda: begun.set() or goes_on.wait(20))
-    with (
-        Server(engine, bind="tcp://127.0.0.1:*", finish=lambda *_: None) as server,
-        LiveClient(server.address) as client,
-        StreamHook(server.address, calibration=fake.CALIBRATION) as hook,
-    ):
-        hook(FRAMES[0])
-        assert begun.wait(20)
-        leaves = threading.Timer(0.2, client.leave)
-        leaves.start()
-        began = time.monotonic()
-        with pytest.raises(ConnectionError):
-            client.view("canvas")
-        assert time.monotonic() - began < 4, "before its patience of five seconds is over"
-        goes_on.set()
 
 
 def test_the_window_gets_a_new_view_only_when_something_changed(server: Server) -> None:
