@@ -121,7 +121,7 @@ def uniform(methods: list[Method], n: int, seed: int) -> list[Table]:
     ]
 
 
-def closed(methods: list[Method], n: int, seed: int) -> list[Table]:
+def none_outside(methods: list[Method], n: int, seed: int) -> list[Table]:
     """Return the scores on frames without emitters just outside, which nobody can tell from those just inside."""
     photons, rows = 1000.0, []
     for density in DENSITIES:

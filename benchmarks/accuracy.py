@@ -27,7 +27,7 @@ from _accuracy_pixels import pixel_sizes
 from _accuracy_robustness import beyond_training, grid_pattern, nothing
 from _accuracy_runtimes import MOST_LOST, lossy, runtimes
 from _accuracy_table import Table
-from _accuracy_uniform import closed, dots, lone, uniform
+from _accuracy_uniform import dots, lone, none_outside, uniform
 from _report import RESULTS, machine
 
 from stormlive_models.checkpoint import read_card
@@ -44,7 +44,7 @@ def sections(options: argparse.Namespace) -> dict[str, Callable[[list[Method]], 
     n, seed, quick = options.frames, options.seed, options.quick
     return {
         "uniform": lambda methods: uniform(methods, n, seed),
-        "enclosed": lambda methods: closed(methods, n, seed),
+        "enclosed": lambda methods: none_outside(methods, n, seed),
         "isolated": lambda methods: lone(methods, n, seed),
         "microtubules": lambda methods: microtubules(methods, 60 if quick else FRAMES, seed, options.pictures),
         "dots": lambda methods: dots(methods, n, seed),

@@ -68,7 +68,7 @@ def write_offline_record(
         camera=camera_record(calibration, shape, movie.dtype.name),
         model=model_record(reconstruction),
         device=device,
-        frames={**ledger.as_dict(), "judged": sum(map(len, sampled(n_frames)))},
+        frames={**ledger.as_dict(), "judged": 0 if judgement is None else sum(map(len, sampled(n_frames)))},
         timings_s={"duration": seconds, "frames_per_s": n_frames / seconds if seconds else None},
         latency_ms={},
         canvas=CanvasRecord(
