@@ -11,6 +11,7 @@ from pathlib import Path
 import mm_test_adapters
 import pytest
 
+from children import killed_at_last
 from stormlive.cli.app import run
 from stormlive.output.manifest import read_record
 
@@ -78,7 +79,9 @@ def test_the_hook_in_a_script_of_ones_own(tmp_path: Path, child_environment: dic
     script = start + script.replace("10_000", "30")
     command = [sys.executable, "-m", "stormlive", "serve", "--out", "runs"]
     address = "tcp://127.0.0.1:5557"
-    with subprocess.Popen(command, cwd=tmp_path, env=child_environment, stderr=subprocess.PIPE, text=True) as server:
+    with killed_at_last(
+        subprocess.Popen(command, cwd=tmp_path, env=child_environment, stderr=subprocess.PIPE, text=True)
+    ) as server:
         try:
             assert server.stderr is not None
             line = server.stderr.readline()

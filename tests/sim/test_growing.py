@@ -1,14 +1,14 @@
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 
+from children import killed_at_last
 from stormlive_sim import growing_tiff
 from stormlive_sim.errors import InputError
 from stormlive_sim.growing import FollowedRecording
@@ -24,19 +24,9 @@ def frame(i: int) -> np.ndarray:
     return np.random.default_rng(i).integers(90, 500, SHAPE).astype(np.uint16)
 
 
-@contextmanager
-def writer(kind: str, path: Path, n: int, pause_s: float = 0.002) -> Iterator[subprocess.Popen]:
-    process = subprocess.Popen(
-        [sys.executable, str(WRITER), kind, str(path), str(n), str(pause_s)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+def writer(kind: str, path: Path, n: int, pause_s: float = 0.002) -> AbstractContextManager[subprocess.Popen[str]]:
+    command = [sys.executable, str(WRITER), kind, str(path), str(n), str(pause_s)]
+    return killed_at_last(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
 
 
 def dataset_in(folder: Path) -> Path:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from children import killed_at_last
 from stormlive_sim.errors import InputError
 from stormlive_sim.growing import FollowedRecording
 from stormlive_sim.growing_tiff_set import GrowingTiffSet
@@ -35,10 +36,8 @@ def part(folder: Path, number: int) -> Path:
 
 def test_a_set_is_followed_from_file_to_file_and_read_whole_afterwards(tmp_path: Path) -> None:
     path = part(tmp_path, 0)
-    process = subprocess.Popen(
-        [sys.executable, str(WRITER), "split", str(path), "90", "0.003"], stdout=subprocess.PIPE, text=True
-    )
-    try:
+    command = [sys.executable, str(WRITER), "split", str(path), "90", "0.003"]
+    with killed_at_last(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)):
         followed = FollowedRecording(path, idle_s=5.0)
         got, there = [], set()
         for axes, pixels in followed:
@@ -46,9 +45,6 @@ def test_a_set_is_followed_from_file_to_file_and_read_whole_afterwards(tmp_path:
             there.add(len(list(tmp_path.iterdir())))
             if len(got) == 90:
                 followed._stop.set()
-    finally:
-        process.kill()
-        process.communicate()
     assert len(there) > 1  # files were added while it read
     assert [axes["time"] for axes, _ in got] == list(range(90))
     assert np.array_equal([pixels for _, pixels in got], [frame(i) for i in range(90)])

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from ndstorage import NDTiffDataset
 
 import fake_engine as fake
+from children import killed_at_last
 from stormlive.acquire.hook import StreamHook
 from stormlive.acquire.report import HookReport
 from stormlive.ranges import Ranges
@@ -57,20 +59,10 @@ class Dataset:
             writer.reader.close()  # ndstorage forgets it
 
 
-def start_script(script: str | Path, *arguments: object) -> subprocess.Popen[str]:
-    """Start a script; it may be told to end by its stdin."""
-    return subprocess.Popen(
-        [sys.executable, str(script), *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-
-
-def end_script(process: subprocess.Popen[str]) -> None:
-    """Kill it, whatever it does."""
-    process.kill()
-    process.wait(20)
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            pipe.close()
+def script(path: str | Path, *arguments: object) -> AbstractContextManager[subprocess.Popen[str]]:
+    """Start a script, which may be told to end by its stdin, and kill it at the end."""
+    command = [sys.executable, str(path), *map(str, arguments)]
+    return killed_at_last(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
 
 
 def movie(n: int, seed: int = 0, shape: tuple[int, int] = SHAPE) -> np.ndarray:

@@ -55,12 +55,13 @@ def test_what_the_outbox_could_not_hold_is_read_from_the_dataset(
     engine.gate.clear()
     hook = make_hook(server, dataset=str(dataset.path))
     acquire(hook, frames)
-    assert hook.progress.missing > 200
+    missing = hook.progress.missing
+    assert missing > 100
     engine.gate.set()
     soon(lambda: hook.progress.live == 300)  # when idle, before the end
     assert hook.progress.missing == 0
     report = hook.close()
-    assert report.replayed.count() > 200
+    assert report.replayed.count() >= missing
     assert report.complete
     assert_account(report, closed, frames)
     assert "replayed" in report.sentence

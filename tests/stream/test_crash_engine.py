@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from children import killed_at_last
 from stormlive.acquire import connection, sender
 from stormlive.acquire.hook import StreamHook
 from stormlive.output.ome_tiff import read_image
@@ -50,16 +51,9 @@ def soon(condition: Callable[[], bool], wait_s: float = 60.0) -> None:
 @contextmanager
 def served(bind: str, out: Path, table: str) -> Iterator[str]:
     """Run a server, and kill it at the end."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVER, bind, str(out), table], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
+    command = [sys.executable, "-c", SERVER, bind, str(out), table]
+    with killed_at_last(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)) as process:
         yield process.stdout.readline().strip()
-    finally:
-        process.kill()
-        process.wait(20)
-        process.stdin.close()
-        process.stdout.close()
 
 
 def blinking(n: int) -> np.ndarray:

@@ -19,6 +19,7 @@ import pytest
 import zmq
 
 import fake_engine as fake
+from children import killed_at_last
 from served import FRAME_BYTES, SHAPE, assert_every_frame_once, make_hook, movie, soon
 from server_process import Servers
 from stormlive.acquire import connection
@@ -484,13 +485,9 @@ SENDER = textwrap.dedent(
 )
 
 
-def start_sender(server: Server, n: int, end: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", SENDER, server.address, str(n), end],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def sender(server: Server, n: int, end: str) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
+    command = [sys.executable, "-W", "error", "-c", SENDER, server.address, str(n), end]
+    return killed_at_last(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
 
 
 @on_linux
@@ -500,11 +497,9 @@ def test_a_sender_that_is_killed_leaves_its_frames_and_no_memory(
 ) -> None:
     before = memory_files()
     engine.gate.clear()
-    child = start_sender(server, 50, "hang")
-    identity = child.stdout.readline().strip()
-    soon(lambda: shown(server).received == 50)
-    child.kill()
-    child.communicate(timeout=20)
+    with sender(server, 50, "hang") as child:
+        identity = child.stdout.readline().strip()
+        soon(lambda: shown(server).received == 50)
     engine.gate.set()
     soon(lambda: any(str(run) == identity for run in pictures.runs))
     ((identity, run),) = pictures.runs.items()
@@ -517,12 +512,12 @@ def test_a_sender_that_is_killed_leaves_its_frames_and_no_memory(
 
 @pytest.mark.parametrize("end", ["close", "leave"])
 def test_the_hook_starts_no_process_and_leaves_without_a_warning(end: str, server: Server) -> None:
-    child = start_sender(server, 20, end)
-    assert child.stdout.readline().strip(), child.stderr.read()
-    if sys.platform == "linux" and child.poll() is None:
-        children = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text()
-        assert children == ""
-    _, complaints = child.communicate(timeout=60)
+    with sender(server, 20, end) as child:
+        assert child.stdout.readline().strip(), child.stderr.read()
+        if sys.platform == "linux" and child.poll() is None:
+            children = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text()
+            assert children == ""
+        _, complaints = child.communicate(timeout=60)
     assert (child.returncode, complaints) == (0, "")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from children import killed_at_last
 from scenarios import Scenarios
 from stormlive.acquire.process import LOG_NAME
 from stormlive.cli.app import run as run_command
@@ -192,20 +193,19 @@ def test_channels_and_z_have_canvases_of_their_own_as_their_raw_data_has_picture
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a console event cannot be sent to one group there")
 def test_ctrl_c_ends_parent_and_child_in_order(tmp_path: Path) -> None:
-    run = subprocess.Popen(
-        [sys.executable, str(SCRIPT), "process_interrupted", str(tmp_path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
+    with killed_at_last(
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), "process_interrupted", str(tmp_path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    ) as run:
         assert run.stdout is not None
         assert run.stdout.readline() == "running\n"
         os.killpg(run.pid, signal.SIGINT)  # as the terminal does: to all processes of the group
         output, errors = run.communicate(timeout=TIMEOUT_S)
-    finally:
-        run.kill()
     assert errors == ""
     answer = json.loads(output)
     assert answer["failure"] is None

@@ -62,18 +62,22 @@ def test_a_frame_that_cannot_be_sent_is_refused_where_it_is_handed_over(server: 
 
 
 def test_a_server_that_answers_is_waited_for_longer_and_then_told(
-    server: Server, engine: fake.FakeEngine, monkeypatch: pytest.MonkeyPatch
+    engine: fake.FakeEngine, closed: Closed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stormlive.acquire.stream.PATIENCE_S", 0.5)
     engine.gate.clear()
-    hook = StreamHook(server.address, calibration=fake.CALIBRATION, mode="block", outbox_mb=2 * movie(1).nbytes / 2**20)
-    try:
-        hook.check()
-        with pytest.raises(ConnectionError, match=r"no frame was taken for 0.5 s: the server answers"):
-            send_all(FrameStream(hook, patience_s=0.01), movie(50))
-    finally:
-        engine.gate.set()
-        hook.close()
+    # Of a server that is silent for longer than that only after seconds, however busy this machine is.
+    with Server(engine, finish=closed, bind="tcp://127.0.0.1:*", heartbeat_s=5.0) as server:
+        hook = StreamHook(
+            server.address, calibration=fake.CALIBRATION, mode="block", outbox_mb=2 * movie(1).nbytes / 2**20
+        )
+        try:
+            hook.check()
+            with pytest.raises(ConnectionError, match=r"no frame was taken for 0.5 s: the server answers"):
+                send_all(FrameStream(hook, patience_s=0.01), movie(50))
+        finally:
+            engine.gate.set()
+            hook.close()
 
 
 def test_no_server_and_a_server_that_refuses(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

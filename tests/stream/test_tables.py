@@ -16,6 +16,7 @@ import tifffile
 import torch
 import yaml
 
+from children import killed_at_last
 from stormlive import StreamHook
 from stormlive.cli.app import run as run_command
 from stormlive.output.manifest import read_record
@@ -197,8 +198,10 @@ def test_a_kill_costs_no_row_and_readers_need_not_wait(
         return picasso_locs(path)["photons"].tolist()
 
     expected = np.repeat(1000.0 + np.arange(50), 300).tolist()
-    with subprocess.Popen(
-        [sys.executable, "-c", CHILD, path], env=child_environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    with killed_at_last(
+        subprocess.Popen(
+            [sys.executable, "-c", CHILD, path], env=child_environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
     ) as child:
         assert child.stdout is not None
         assert child.stdout.readline().strip() == b"written"

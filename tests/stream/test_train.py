@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.progress import Progress as Bar
 
+from children import killed_at_last
 from stormlive.cli.app import run
 from stormlive.cli.train import _Display
 from stormlive_models.checkpoint import read_card
@@ -49,7 +50,7 @@ def test_a_killed_training_goes_on(capsys: pytest.CaptureFixture[str], child_env
     output = Path("mine.safetensors")
     Path("recipe.toml").write_text(RECIPE.format(steps=30), encoding="utf-8")
     command = [sys.executable, "-m", "stormlive", "train", "recipe.toml", "-o", str(output), "--device", "cpu"]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=child_environment) as process:
+    with killed_at_last(subprocess.Popen(command, stderr=subprocess.DEVNULL, env=child_environment)) as process:
         deadline = time.monotonic() + 60
         while not state_path(output).exists():
             assert process.poll() is None

@@ -4,8 +4,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import psutil
 import pytest
 
 import fake_engine as fake
-from served import Closed, end_script, make_hook, movie, soon, start_script
+from served import Closed, make_hook, movie, script, soon
 from stormlive.server.loop import Server
 from stormlive.wire.client import LiveClient
 
@@ -22,13 +21,8 @@ SHAPE = (512, 512)  # its canvas takes 4 MiB: more than a connection swallows at
 N_FRAMES = 50
 
 
-@contextmanager
-def viewer(kind: str, address: str) -> Iterator[subprocess.Popen[str]]:
-    process = start_script(SCRIPT, kind, address)
-    try:
-        yield process
-    finally:
-        end_script(process)
+def viewer(kind: str, address: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    return script(SCRIPT, kind, address)
 
 
 def memory() -> int:

@@ -11,6 +11,7 @@ import pytest
 import tifffile
 
 import fake_engine as fake
+from children import killed_at_last
 from served import Closed
 from stormlive.cli.app import run
 from stormlive.server.loop import Server
@@ -34,17 +35,14 @@ def test_a_thousand_frames_are_shown_while_they_are_written(
     kind: str, idle: str, tmp_path: Path, server: Server, closed: Closed, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / ("raw" if kind == "ndtiff" else "movie.tif")
-    writer = subprocess.Popen([sys.executable, str(WRITER), kind, str(path), "1000", "0.001"], stdout=subprocess.PIPE)
-    try:
+    command = [sys.executable, str(WRITER), kind, str(path), "1000", "0.001"]
+    with killed_at_last(subprocess.Popen(command, stdout=subprocess.PIPE)) as writer:
         assert writer.stdout.readline() == b"0\n"
         drain = threading.Thread(target=writer.stdout.read)
         drain.start()
         assert watch(path, server, "--idle", idle) == 0
-    finally:
         writer.kill()
-        writer.wait()
         drain.join()
-        writer.stdout.close()
     ((finished, canvas),) = closed.runs
     assert finished.exit_status == "ok"
     np.testing.assert_array_equal(canvas.canvas, fake.direct_canvas(np.array([frame(i) for i in range(1000)])))

@@ -3,9 +3,11 @@
 import importlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
+from children import killed_at_last
 from stormlive.output.display import auto_contrast, auto_contrasts, scale_bar_nm, sum_pool
 from stormlive.viewer import screen
 from stormlive.viewer.offscreen import offscreen_scene, render
@@ -371,11 +374,14 @@ def virtual_screen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     log = tmp_path_factory.mktemp("xvfb") / "log"
     with (
         log.open("wb") as stream,
-        subprocess.Popen(
-            ["Xvfb", "-displayfd", str(writer), "-screen", "0", "1400x900x24", "-nolisten", "tcp"],
-            pass_fds=[writer],
-            stdout=stream,
-            stderr=stream,
+        # Without a reset, which it makes when its last client leaves, and in which it turns away those that come.
+        killed_at_last(
+            subprocess.Popen(
+                ["Xvfb", "-displayfd", str(writer), "-screen", "0", "1400x900x24", "-nolisten", "tcp", "-noreset"],
+                pass_fds=[writer],
+                stdout=stream,
+                stderr=stream,
+            )
         ) as server,
     ):
         os.close(writer)
@@ -385,6 +391,7 @@ def virtual_screen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             pytest.fail(f"Xvfb did not start: {log.read_text()}")
         yield f":{number}"
         server.terminate()
+        server.wait(20)
 
 
 PREAMBLE = """
@@ -583,8 +590,25 @@ def test_a_display_where_nobody_answers_is_none(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.delenv("QT_QPA_PLATFORM", raising=False)
     monkeypatch.setenv("DISPLAY", virtual_screen)
     assert screen.has_display()
-    monkeypatch.setenv("DISPLAY", ":54321")
+    # Libraries try TCP, too, at 6000 and the number: none of the ports that systems give to any program.
+    monkeypatch.setenv("DISPLAY", ":59000")
     assert not screen.has_display()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Windows and macOS always have a screen")
+def test_a_display_that_never_answers_is_none_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nothing can interrupt must not hang the command, as a dead tunnel would."""
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.delenv("QT_QPA_PLATFORM", raising=False)
+    monkeypatch.setattr(screen, "_X_PATIENCE_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as dead:
+        monkeypatch.setenv("DISPLAY", f"127.0.0.1:{dead.getsockname()[1] - 6000}")
+        assert not screen.has_display()
+        asked, _ = dead.accept()
+        asked.close()
+    for thread in threading.enumerate():
+        if thread.name == "stormlive-display":
+            thread.join(20)
 
 
 def test_missing_libraries_are_named_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import ctypes
 import importlib
 import os
 import sys
+import threading
 from pathlib import Path
 
 from stormlive_sim.errors import InputError
@@ -16,6 +17,7 @@ DEBIAN_PACKAGES = (
     f"{DEBIAN_OFFSCREEN_PACKAGES} libglib2.0-0 libdbus-1-3 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 "
     "libxcb-keysyms1 libxcb-shape0"
 )
+_X_PATIENCE_S = 5.0
 
 
 def has_display() -> bool:
@@ -63,7 +65,15 @@ def _x_server_answers() -> bool:
     xcb.xcb_connect.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
     xcb.xcb_connection_has_error.argtypes = [ctypes.c_void_p]
     xcb.xcb_disconnect.argtypes = [ctypes.c_void_p]
-    connection = xcb.xcb_connect(None, None)
-    answers: bool = xcb.xcb_connection_has_error(connection) == 0
-    xcb.xcb_disconnect(connection)
-    return answers
+    answered: list[bool] = []
+
+    def ask() -> None:
+        connection = xcb.xcb_connect(None, None)
+        answered.append(xcb.xcb_connection_has_error(connection) == 0)
+        xcb.xcb_disconnect(connection)
+
+    # Nothing interrupts it where a server takes the connection and then says nothing, as at the end of a dead tunnel.
+    asking = threading.Thread(target=ask, name="stormlive-display", daemon=True)
+    asking.start()
+    asking.join(_X_PATIENCE_S)
+    return answered == [True]
