@@ -1,13 +1,14 @@
 """Frames from a plain Python loop."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
 
 import fake_engine as fake
 import stormlive
-from served import SHAPE, Closed, movie
+from served import SHAPE, Closed, movie, soon
 from stormlive.acquire.hook import StreamHook
 from stormlive.acquire.stream import FrameStream
 from stormlive.server.loop import Server
@@ -80,6 +81,19 @@ def test_a_server_that_answers_is_waited_for_longer_and_then_told(
             hook.close()
 
 
+def test_a_server_that_is_stopped_is_no_bad_input(closed: Closed) -> None:
+    with Server(fake.FakeEngine(), finish=closed, bind="tcp://127.0.0.1:*") as server:
+        live = stormlive.stream(server.address, calibration=fake.CALIBRATION)
+        send_all(live, movie(20))
+        soon(lambda: live.hook.progress.live == 20)
+    soon(lambda: live.hook.failed is not None)
+    told = "server stopped; in the picture: 20 of 20 frames, in folder; run `stormlive serve` again and send all"
+    with pytest.raises(ConnectionError, match=told), live:
+        send_all(live, movie(1))
+    assert live.report is not None
+    assert live.report.live.count() == live.report.offered == 20
+
+
 def test_no_server_and_a_server_that_refuses(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StreamHook.check, "__defaults__", (0.3,))
     with pytest.raises(ConnectionError, match="stormlive serve"):
@@ -87,5 +101,7 @@ def test_no_server_and_a_server_that_refuses(server: Server, monkeypatch: pytest
     with pytest.raises(InputError, match="calibration"):
         stormlive.stream(server.address, pixel_size_nm=100)
     wrong = stormlive.Calibration(pixel_size_nm=55, baseline_adu=100, photons_per_adu=0.5, exposure_ms=10)
+    deadline = time.monotonic() + 30
     with pytest.raises(InputError, match="100 nm"), stormlive.stream(server.address, calibration=wrong) as live:
-        send_all(live, movie(10_000))
+        while time.monotonic() < deadline:  # until the refusal has come
+            send_all(live, movie(100))
