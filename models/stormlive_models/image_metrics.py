@@ -94,11 +94,15 @@ def blur(image: NDArray[np.float64]) -> NDArray[np.float64]:
 def scaled_error_percent(image: NDArray[np.float64], target: NDArray[np.float64]) -> float:
     """Return 100 sum((s X - T)²) / sum(T²) with s = sum(X T) / sum(X²); 100 for an empty image."""
     total = float((target**2).sum())
-    power = float((image**2).sum())
     if not total:
         return math.nan
-    scale = float((image * target).sum()) / power if power else 0.0
-    return 100 * float(((scale * image - target) ** 2).sum()) / total
+    return 100 * float(((best_scale(image, target) * image - target) ** 2).sum()) / total
+
+
+def best_scale(image: NDArray[np.float64], target: NDArray[np.float64]) -> float:
+    """Return s = sum(X T) / sum(X²), by which an image X comes nearest to its target T; 0 for an empty image."""
+    power = float((image**2).sum())
+    return float((image * target).sum()) / power if power else 0.0
 
 
 def pearson(image: NDArray[np.float64], target: NDArray[np.float64]) -> float:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from stormlive_models.frc import localization_frc, odd_and_even, ring_correlation
+from stormlive_models.frc import block_halves, localization_frc, ring_correlation
 from stormlive_sim.emitters import Emitters
 
 
@@ -91,11 +91,30 @@ def test_the_pixel_of_an_oblong_picture_is_square() -> None:
     assert frequency[-1] == pytest.approx(0.5 / 20)
 
 
-def test_halves_are_every_other_frame() -> None:
-    rows = table(np.zeros((5, 2)), np.array([0, 1, 2, 2, 7]))
-    odd, even = odd_and_even(rows)
-    assert odd.frame.tolist() == [0, 2, 2]
-    assert even.frame.tolist() == [1, 7]
+@pytest.mark.parametrize(("n_frames", "length"), [(1, 1), (39, 1), (40, 2), (999, 49), (1000, 50), (5000, 50)])
+def test_halves_are_alternate_blocks_of_frames(n_frames: int, length: int) -> None:
+    """Only at a block's edge have frames of different halves been beside each other."""
+    frame = 7 + np.arange(n_frames)
+    first, second, found = block_halves(table(np.zeros((n_frames, 2)), frame))
+    assert found == length
+    assert sorted(torch.cat((first.frame, second.frame)).tolist()) == frame.tolist()
+    assert 0 <= len(first) - len(second) <= length
+    assert set(first.frame.tolist()) & set((second.frame + 1).tolist()) == set(frame[2 * length :: 2 * length].tolist())
+    assert [len(half) for half in block_halves(table(np.zeros((0, 2))))[:2]] == [0, 0]
+
+
+def test_what_neighbouring_frames_share_is_no_resolution() -> None:
+    """Spots are found in two frames in a row, each time at the same wrong place, as by a network that saw both."""
+    generator = np.random.default_rng(5)
+    sites = generator.random((400, 2)) * 3000
+    xy = sites[generator.integers(0, 400, 12_000)] + generator.normal(0, 40, (12_000, 2))
+    frame = np.arange(12_000) // 12
+    alone = localization_frc(*block_halves(table(xy, frame))[:2]).resolution_nm
+    twice = table(np.concatenate((xy, xy)), np.concatenate((frame, frame + 1)))
+    odd = twice.frame % 2 == 1
+    # As if there were no limit.
+    assert math.isnan(localization_frc(twice.select(odd), twice.select(~odd)).resolution_nm)
+    assert localization_frc(*block_halves(twice)[:2]).resolution_nm == pytest.approx(alone, rel=0.1)
 
 
 def test_an_empty_half_or_unlike_pictures_are_refused() -> None:

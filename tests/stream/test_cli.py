@@ -17,6 +17,7 @@ from stormlive.cli import app as app_module
 from stormlive.cli.app import run
 from stormlive.output.manifest import read_record
 from stormlive_sim.emitters import Emitters
+from stormlive_sim.errors import InputError
 from stormlive_sim.movie import Scene
 from stormlive_sim.thunderstorm import read_table
 
@@ -181,6 +182,39 @@ def test_a_run_s_folder_is_answered_with_that_of_its_dataset(capsys: pytest.Capt
     raw.mkdir(parents=True)
     (raw / "NDTiff.index").touch()
     assert f"give {raw}" in complaint(capsys, "reconstruct", "run", "-o", "x.ome.tif")
+
+
+def test_a_region_beyond_the_frames_is_refused_before_anything_is_loaded(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stormlive.server.engine.Engine", pytest.fail)
+    monkeypatch.setattr("stormlive.cli.session.run_session", pytest.fail)
+    write_movie("m.tif", np.full((2, 30, 40), 120, np.uint16))
+    for command in (["reconstruct", "m.tif", "-o", "x.ome.tif"], ["acquire", "--headless", "--camera-movie", "m.tif"]):
+        line = complaint(capsys, *command, "--region", "10,0,31,30")
+        assert "inside frames of 40x30 pixels, got 10,0,31,30" in line
+        assert "X + WIDTH may be 40 at most, Y + HEIGHT 30" in line
+    assert [path.name for path in Path().iterdir()] == ["m.tif"]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--camera-movie", "m.tif"], "so supposed as of the simulated camera: --pixel-size-nm 100, --baseline-adu "),
+        (["--camera-movie", "m.tif", "--baseline-adu", "90"], ": --pixel-size-nm 100, --photons-per-adu 0.5, "),
+        (["--size", "32x24"], "a simulated camera of 32x24 pixels, with --pixel-size-nm 100, --baseline-adu 100, "),
+    ],
+)
+def test_an_acquisition_tells_once_which_camera_it_takes(
+    options: list[str], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begun(*_: object, **__: object) -> None:
+        assert capsys.readouterr().err.count(told) == 1, "before the run"
+        raise InputError("as far as this")
+
+    monkeypatch.setattr("stormlive.cli.session.run_session", begun)
+    write_movie("m.tif", np.full((2, 16, 16), 120, np.uint16))
+    assert "as far as this" in complaint(capsys, "acquire", "--headless", *options)
 
 
 def test_a_calibration_that_was_not_given_is_told(capsys: pytest.CaptureFixture[str]) -> None:

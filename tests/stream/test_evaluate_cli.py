@@ -1,17 +1,24 @@
 """``stormlive evaluate``: the figures it gives, the files it leaves, what it says to bad input."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
 import torch
+from matplotlib.text import Text
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
+from stormlive.cli import evaluation_picture, evaluation_plots
 from stormlive.cli.app import run
+from stormlive.cli.evaluation import assess
 from stormlive.output.ome_tiff import read_image, write_image
+from stormlive.output.tables import LOCALIZATION, open_table
 from stormlive_models.evaluate import score
 from stormlive_sim.emitters import Emitters
 from stormlive_sim.psf import render_gaussians
@@ -90,6 +97,8 @@ def test_figures_files_and_plots(truth: Emitters, capsys: pytest.CaptureFixture[
     assert (sum(along["n_truth"]), sum(along["n_found"])) == (300, 270)
     assert sum(along["n_matched"][1]["n"]) == expected.n_matched
 
+    assert figures["localizations"]["frc"]["halves"] == "alternate blocks of 1 frame"
+    assert "at 1/7, alternate blocks of 1 frame: " in said.out
     picture = figures["image"]
     assert picture["shape"] == [SIDE, SIDE]
     assert picture["pixel_size_nm"] == PIXEL_NM
@@ -142,6 +151,179 @@ def test_emitters_that_nobody_can_see_are_told(capsys: pytest.CaptureFixture[str
     assert ("within 250 nm 50 % of all are found, of the brighter half 100 %" in said) is slivers
     scores = json.loads(Path("f.json").read_text())["localizations"]["scores"]
     assert [score["recall_brighter_half"] for score in scores] == [1.0 if slivers else 0.5] * 3
+
+
+def moved(table: Emitters, *, frames: int = 0, times: float = 1) -> Emitters:
+    return replace(table, frame=table.frame + frames, x_nm=times * table.x_nm, y_nm=times * table.y_nm)
+
+
+@pytest.mark.parametrize(
+    ("other", "word"),
+    [
+        (moved(emitters(300), frames=20), "found.csv is of frames 21 to 40, truth.csv of 1 to 20: none in common"),
+        (
+            moved(emitters(300), times=0.01),
+            "reach 11.68 nm in found.csv, 1168 nm in truth.csv: the former seem to be camera pixels",
+        ),
+        (moved(emitters(300), times=30), "nm in truth.csv, 3.505e+04 nm in found.csv: the former"),
+        (moved(emitters(300, seed=1), times=4), "localizations lie outside the field of truth.csv (x 1 to 11"),
+        (emitters(300, seed=1, frames=100), "are of frames before or after those of truth.csv (1 to 20), and only"),
+    ],
+)
+def test_a_table_that_cannot_be_of_the_truth_is_refused(
+    truth: Emitters, capsys: pytest.CaptureFixture[str], other: Emitters, word: str
+) -> None:
+    write_table(Path("found.csv"), [other], sigma_nm=115)
+    line = complaint(capsys, "--truth", "truth.csv", "--found", "found.csv", "--json", "f.json")
+    assert word in line
+    assert not Path("f.json").exists()
+
+
+def test_what_makes_a_score_doubtful_is_told(truth: Emitters, capsys: pytest.CaptureFixture[str]) -> None:
+    def warnings(*tables: Emitters) -> list[str]:
+        write_table(Path("found.csv"), tables, sigma_nm=115)
+        assert stormlive("evaluate --truth truth.csv --found found.csv --json f.json") == 0
+        told: list[str] = json.loads(Path("f.json").read_text())["warnings"]
+        assert [f"warning: {text}." for text in told] == [
+            line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")
+        ]
+        return told
+
+    assert warnings(truth) == []
+    # Poor, but of this movie.
+    assert warnings(truth.select(slice(0, 100)), emitters(400, seed=1)) == []
+    late = moved(truth.select(slice(0, 60)), frames=20)
+    (text,) = warnings(truth, late)
+    assert text.startswith("60 of 360 localizations are of frames before or after those of truth.csv (1 to 20), and ")
+    beside = replace(late, frame=late.frame - 20, x_nm=late.x_nm + 2000)
+    (text,) = warnings(truth, beside)
+    assert text.startswith("60 of 360 localizations lie outside the field of truth.csv")
+    (text,) = warnings(emitters(300, seed=1))
+    assert "emitter of their frame, about as many as by chance" in text
+
+
+@pytest.mark.parametrize(("n_frames", "told"), [(20, False), (15, True), (30, True)])
+def test_a_picture_of_another_movie_is_told(
+    truth: Emitters, capsys: pytest.CaptureFixture[str], n_frames: int, told: bool
+) -> None:
+    write_picture(truth)
+    zero = {"shape": [SIDE, SIDE], "upsampling": 8, "pixel_size_nm": PIXEL_NM, "sum": 1.0}
+    camera = {"pixel_size_nm": 100, "baseline_adu": 1, "photons_per_adu": 1, "exposure_ms": 1, "frame_shape": [12, 12]}
+    record = {
+        "format": "stormlive-run-1",
+        "summary": "",
+        "exit_status": "ok",
+        "started_at": "2026-01-01T00:00:00Z",
+        "camera": camera | {"dtype": "uint16"},
+        "model": {"name": "", "weights_sha256": "", "card": {}},
+        "device": "",
+        "frames": {},
+        "timings_s": {},
+        "latency_ms": {},
+        "canvas": zero,
+        "canvases": [{"axes": [], "frames": n_frames, "sum": 1.0, "files": ["picture.ome.tif"]}],
+        "versions": {},
+        "files": [],
+    }
+    Path("picture.run.json").write_text(json.dumps(record))
+    assert stormlive("evaluate --truth truth.csv --image picture.ome.tif") == 0
+    text = f"picture.ome.tif is of {n_frames} frames, by the record beside it, truth.csv of frames 1 to 20"
+    assert (text in capsys.readouterr().out) is told
+
+    write_picture(emitters(300, seed=1))
+    assert stormlive("evaluate --truth truth.csv --image picture.ome.tif") == 0
+    assert "picture.ome.tif has next to nothing in common with truth.csv" in capsys.readouterr().out
+
+
+def test_a_picasso_table_is_judged_as_the_csv_of_the_same_run(
+    truth: Emitters, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = np.zeros(250, LOCALIZATION)
+    columns = {"frame": truth.frame, "x_nm": truth.x_nm + 9, "y_nm": truth.y_nm, "photons": truth.photons}
+    for name, column in columns.items():
+        rows[name] = column[:250].numpy()
+    for name in ("found.csv", "found.hdf5"):
+        table = open_table(Path(name), shape=(12, 12), pixel_size_nm=106.5)
+        table.append(rows)
+        table.close(20)
+
+    def judged(line: str) -> list[float]:
+        assert stormlive(f"evaluate --truth truth.csv --json f.json {line}") == 0
+        localizations = json.loads(Path("f.json").read_text())["localizations"]
+        return [*localizations["scores"][1].values(), localizations["frc"]["resolution_nm"]]
+
+    by_csv = judged("--found found.csv")
+    assert judged("--found found.hdf5") == pytest.approx(by_csv, abs=0.01)
+    info = Path("found.yaml").read_text()
+    Path("found.yaml").write_text(info.replace("Pixelsize: 106.5\n", ""))
+    assert judged("--found found.hdf5 --pixel-size-nm 106.5") == pytest.approx(by_csv, abs=0.01)
+    capsys.readouterr()
+    line = complaint(capsys, "--truth", "truth.csv", "--found", "found.hdf5")
+    assert "no found.yaml beside it tells their size (Pixelsize, in nm); put it there, or give --pixel-size-nm" in line
+    # What Picasso itself has found counts from the centre of the first pixel.
+    Path("found.yaml").write_text(f"{info}---\nGenerated by: Picasso v0.11.3 Localize\nPixelsize: 20\n")
+    assert judged("--found found.hdf5 --pixel-size-nm 106.5") != pytest.approx(by_csv, abs=1)
+    with h5py.File("found.hdf5", "r+") as file:
+        locs = file["locs"][...]
+        for name in ("x", "y"):
+            locs[name] -= 0.5
+        file["locs"][...] = locs
+    assert judged("--found found.hdf5 --pixel-size-nm 106.5") == pytest.approx(by_csv, abs=0.01)
+
+    capsys.readouterr()
+    line = complaint(capsys, "--truth", "truth.csv", "--found", "found.csv", "--pixel-size-nm", "100")
+    assert "--pixel-size-nm is for a table of Picasso" in line
+    with h5py.File("other.hdf5", "w") as file:
+        file["locs"] = np.zeros(3, [("frame", "u4"), ("x", "f4"), ("y", "f4")])
+        file["elsewhere"] = np.zeros(3)
+    assert "columns of numbers ['photons'] are missing" in complaint(
+        capsys, "--truth", "truth.csv", "--found", "other.hdf5"
+    )
+    with h5py.File("other.hdf5", "r+") as file:
+        del file["locs"]
+    assert "without a table 'locs'" in complaint(capsys, "--truth", "truth.csv", "--found", "other.hdf5")
+    Path("cut.hdf5").write_bytes(Path("found.hdf5").read_bytes()[:100])
+    assert "cannot read cut.hdf5" in complaint(capsys, "--truth", "truth.csv", "--found", "cut.hdf5")
+
+
+@pytest.mark.parametrize("shape", [(96, 96), (40, 400), (300, 280)])
+def test_plots_say_what_they_show_and_no_word_is_cut_off(shape: tuple[int, int]) -> None:
+    true = emitters(300)
+    image = np.random.default_rng(0).random(shape, np.float32)
+    result = assess(true, true.select(slice(0, 200)), (image, PIXEL_NM), (50.0, 100.0))
+    assert result.localizations is not None
+    assert result.image is not None
+    figures = (
+        evaluation_picture.picture_figure(true, result.image),
+        evaluation_plots._localizations(true, result.localizations),
+        evaluation_plots._frames(result.localizations),
+    )
+    words = []
+    for figure in figures:
+        figure.draw_without_rendering()
+        drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+        assert 0 <= drawn.x0 < drawn.x1 <= width
+        assert 0 <= drawn.y0 < drawn.y1 <= height
+        words += [text.get_text() for text in figure.findobj(Text)]
+    said = " ".join(words)
+    for word in ("Truth", "Picture ×", "Difference", "truth only: missed", "picture only: invented", "emitters/µm²"):
+        assert word in said
+    rows = 1 if max(shape) < 256 else 2
+    assert len([word for word in words if re.fullmatch(r"\d+ nm|\d+ µm", word)]) == rows
+
+
+def test_the_help_names_all_that_can_be_judged(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", "--help"]) == 0
+    said = " ".join(re.sub(r"[│\n]", " ", capsys.readouterr().out).split())
+    for word in (
+        "stormlive simulate -o movie.tif --truth truth.csv",
+        "CSV of ThunderSTORM",
+        "HDF5 of Picasso",
+        "superres.ome.tif of a live run",
+        "columns frame, x [nm], y [nm], intensity [photon]; frames from 1",
+        "image.png",
+    ):
+        assert word in said
 
 
 def test_no_localization_at_all_is_a_result(truth: Emitters, capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,9 +393,7 @@ def test_pictures_that_cannot_be_judged(capsys: pytest.CaptureFixture[str], trut
     tifffile.imwrite("movie.tif", np.zeros((5, 8, 8), np.uint16))
     assert "one grey image (Y, X), got a stack (5, 8, 8)" in judge("movie.tif")
     line = complaint(capsys, "--truth", "movie.tif", "--image", "picture.ome.tif")
-    assert "movie.tif is a TIFF: a movie or a picture, and a table (CSV) is expected" in line
-    Path("found.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n")
-    assert "an HDF5 file" in complaint(capsys, "--truth", "truth.csv", "--found", "found.hdf5")
+    assert "movie.tif is a TIFF: a movie or a picture, and a table is expected" in line
     tifffile.imwrite("unscaled.tif", image)
     assert "pixel size" in judge("unscaled.tif")
     assert "no such file" in judge("missing.tif")

@@ -11,7 +11,7 @@ import zmq
 
 import fake_engine as fake
 from served import FRAME_BYTES, Closed, assert_every_frame_once, make_hook, movie, soon
-from stormlive.acquire import connection
+from stormlive.acquire import connection, outage
 from stormlive.acquire.hook import StreamHook
 from stormlive.acquire.report import HookReport
 from stormlive.ranges import Ranges
@@ -212,6 +212,26 @@ def test_a_busy_server_is_asked_again() -> None:
         soon(told_so)
         free.set()
         assert hook.check(20).model == "m"
+
+
+def test_a_server_that_takes_no_more_runs_is_told_of_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(outage, "TELL_AFTER_S", 0.1)
+    asked: list[Message] = []
+
+    def full(start: Message) -> list[Message]:
+        asked.append(start)
+        return [Error(code="busy", fatal=False, message="the server takes no more runs now")]
+
+    with ScriptedServer({Hello: lambda _: [WELCOME], Start: full}) as server:
+        hook = make_hook(server.address)
+        hook(movie(1)[0], None)
+        soon(lambda: len(asked) > 3)
+        hook.close(0.1)
+    assert [record.message for record in caplog.records] == [
+        "no live picture for now, frames are kept as far as there is room: the server takes no more runs now"
+    ]
 
 
 def test_final_is_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:

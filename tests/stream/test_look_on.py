@@ -15,6 +15,7 @@ import fake_engine as fake
 from fake_engine import FakeEngine
 from served import SHAPE, Closed, make_hook, movie, soon
 from stormlive.cli.app import run
+from stormlive.output import preview
 from stormlive.output.ome_tiff import write_image
 from stormlive.server.loop import Server
 from stormlive.viewer import remote, screen, window
@@ -199,12 +200,26 @@ def test_view_needs_a_screen_and_says_what_does_not(
 
 
 def test_a_snapshot_is_a_picture_of_what_the_server_has(
-    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "view.png"
+    said: list[str] = []
+    draw = preview.draw_text
+
+    def drawn(picture: Image.Image, x: int, y: int, text: str, *more: object) -> None:
+        said.append(text)
+        draw(picture, x, y, text, *more)
+
+    monkeypatch.setattr(preview, "draw_text", drawn)
     send(server)
     assert run(["snapshot", server.address, "-o", str(path)]) == 0
     assert "cells: 12 frames" in capsys.readouterr().err
+    assert {"12 frames of cells", "50 nm pixels, fake"} <= set(said)
+    with make_hook(server.address, name="dyes") as hook:
+        for frame, dye in zip(FRAMES, ["Cy3", *["Cy5"] * 11], strict=True):
+            hook(frame, {"Axes": {"channel": dye}})
+    assert run(["snapshot", server.address, "-o", str(path)]) == 0
+    assert {"11 frames of dyes", "50 nm pixels, channel-Cy5, fake"} <= set(said)
     with Image.open(path) as picture:
         assert picture.width > 2 * picture.height * SHAPE[1] / SHAPE[0] * 0.8
         assert np.asarray(picture).max() == 255

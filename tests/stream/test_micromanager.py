@@ -78,7 +78,7 @@ def test_settings_that_cannot_be_are_refused_in_one_line(tmp_path: Path, scenari
         assert "\n" not in answer[name]["message"], name
     assert answer["afterwards"] == 5
     failure, unhooked, left = answer["beside"]
-    assert "region 50,0,64,64 has less than 16x16 pixels in frames of 64x48" in failure
+    assert "expected a region inside frames of 64x48 pixels, got 50,0,64,64" in failure
     assert unhooked
     assert left == [LOG_NAME], "nothing was acquired"
 

@@ -147,6 +147,22 @@ def test_a_display_blur_is_said_on_the_picture(tmp_path: Path) -> None:
     assert told > plain + 100
 
 
+def test_what_is_said_of_a_panel_stays_above_it(tmp_path: Path) -> None:
+    image = np.zeros((64, 64), np.float32)
+    ends = []
+    for note in ("", "livenet", "livenet " * 30):
+        panels = [Panel("7 frames of cell " * 30, image, 12.5, note=note), Panel("", image, 12.5)]
+        write_side_by_side(tmp_path / "s.png", panels)
+        rgb = read_png(tmp_path / "s.png")
+        head = rgb[: rgb.shape[0] - 524].max(axis=2) > 60
+        assert not head[:, 12 + 512 : 24 + 512].any(), "nothing runs into the next panel"
+        title, said = head[:45, : 12 + 512], head[45:, : 12 + 512]
+        assert title.any(axis=0).nonzero()[0].max() > 460
+        ends.append(int(said.any(axis=0).nonzero()[0].max()))
+    assert ends[0] + 40 < ends[1] < 300
+    assert ends[2] > 460
+
+
 def test_panels_of_different_fields_are_refused(tmp_path: Path) -> None:
     image = np.zeros((64, 64), np.float32)
     with pytest.raises(InputError, match="'b' shows 800 x 800 nm, but 'a' 6400 x 6400 nm"):

@@ -9,6 +9,7 @@ import zmq
 import fake_engine as fake
 from served import FRAME_BYTES, Closed, assert_every_frame_once, make_hook, movie, soon
 from server_process import ServerProcess
+from stormlive.acquire import outage, sender
 from stormlive.ranges import Ranges
 from stormlive.server.loop import Server
 from stormlive.wire.codec import encode, unpack
@@ -66,6 +67,37 @@ def test_a_server_that_appears_late_gets_what_waited(closed: Closed) -> None:
         report = hook.close(20)
     assert report.complete
     np.testing.assert_allclose(closed.runs[0][1].canvas, fake.direct_canvas(frames), rtol=1e-4)
+
+
+def test_a_script_hears_once_that_there_is_no_server_once_that_there_is_and_once_that_it_ended_the_run(
+    closed: Closed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Python prints warnings on stderr where nobody has set up logging."""
+    monkeypatch.setattr(outage, "TELL_AFTER_S", 0.1)
+    monkeypatch.setattr(sender, "CONNECT_S", 0.1)
+    caplog.set_level("INFO", "stormlive.acquire")
+    address = free_address()
+    hook = make_hook(address)
+    hook(movie(1)[0], None)
+    soon(lambda: caplog.text.count("no connection: ") > 5)
+    with Server(fake.FakeEngine(), finish=closed, bind=address, heartbeat_s=0.2):
+        soon(lambda: hook.progress.live == 1)
+    soon(lambda: hook.failed is not None)
+    hook.close()
+    told = [(record.levelname, record.getMessage()) for record in caplog.records if record.levelname != "INFO"]
+    assert told == [
+        (
+            "WARNING",
+            "no live picture for now, frames are kept as far as there is room: "
+            f"no answer from {address}: is stormlive serve running there?",
+        ),
+        ("WARNING", f"the server at {address} takes the run: the frames that were kept follow"),
+        (
+            "WARNING",
+            "no live picture of this run any more, the acquisition is not affected: the server ended the run: server "
+            "stopped",
+        ),
+    ]
 
 
 def test_a_suspended_server_costs_what_the_outbox_cannot_hold() -> None:

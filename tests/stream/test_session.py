@@ -1,5 +1,7 @@
 """One session of server, acquisition and display: what is told and left, without any of the three."""
 
+import io
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +13,12 @@ from uuid import uuid4
 
 import pytest
 from msgspec import UNSET
+from rich.console import Console
 
 from served import soon
 from stormlive.acquire.acquisition import AcquisitionProgress, AcquisitionSettings
 from stormlive.acquire.process import LOG_NAME
-from stormlive.cli import desk, live, live_run, session, status
+from stormlive.cli import desk, live, live_run, session, status, terminal
 from stormlive.cli.live_run import Session
 from stormlive.cli.session import run_session
 from stormlive.viewer import window
@@ -162,6 +165,18 @@ def test_the_judgement_is_told_in_the_end(monkeypatch: pytest.MonkeyPatch, capsy
         capsys.readouterr()
         line.tell_judgement()
         assert capsys.readouterr().err.splitlines() == told
+
+
+def test_the_judgement_is_told_whole_above_a_status_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Console(file=io.StringIO(), force_terminal=True, width=100)
+    for module in (status, terminal):
+        monkeypatch.setattr(module, "console", screen)
+    with status.StatusLine() as line:
+        judgement = Judgement(gauge="red", sentence="Bad.")
+        line.show(Status(state="running", model="m", device="d", judgement=judgement))
+        line.tell_judgement()
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.file.getvalue())
+    assert "judgement: red. Bad.\n" in shown
 
 
 def test_where_the_localizations_lie(tmp_path: Path) -> None:

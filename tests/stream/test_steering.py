@@ -19,7 +19,7 @@ from stormlive.server.shelf import Shelf
 from stormlive.viewer.remote import RemoteView
 from stormlive.viewer.view import EVERYTHING
 from stormlive.wire.client import LiveClient
-from stormlive.wire.region import LEAST_PX, computed_region
+from stormlive.wire.region import LEAST_PX, check_inside, computed_region
 from stormlive_sim.errors import InputError
 
 SHAPE, TOKEN = (40, 50), b"of the acquisition"
@@ -177,6 +177,11 @@ def test_a_computed_region_holds_what_was_asked_for_and_whole_pixels(
     except InputError:
         assert min(inside) < LEAST_PX
         return
+    if inside == [width, height]:
+        check_inside(region, shape)
+    else:
+        with pytest.raises(InputError, match=f"inside frames of {shape[1]}x{shape[0]} pixels, got {x},{y},"):
+            check_inside(region, shape)
     for at, side in ((0, shape[1]), (1, shape[0])):
         first, end = computed[at], computed[at] + computed[at + 2]
         assert 0 <= first <= region[at]

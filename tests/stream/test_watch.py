@@ -12,7 +12,7 @@ import tifffile
 
 import fake_engine as fake
 from children import killed_at_last
-from served import Closed
+from served import Closed, soon
 from stormlive.cli.app import run
 from stormlive.server.loop import Server
 
@@ -75,6 +75,31 @@ def test_a_file_that_shrinks_ends_the_run_with_what_came_before(
     ((finished, canvas),) = closed.runs
     assert finished.exit_status.startswith("aborted: ")
     np.testing.assert_array_equal(canvas.canvas, fake.direct_canvas(np.array([frame(i) for i in range(20)])))
+
+
+def test_a_server_that_is_stopped_leaves_the_recording_to_be_reconstructed(
+    tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "movie.tif"
+
+    def write(n: int) -> None:
+        with tifffile.TiffWriter(path, append=True) as tiff:
+            for i in range(n):
+                tiff.write(frame(i), contiguous=False, metadata=None)
+
+    def stop() -> None:
+        soon(lambda: sum(server.engine.batches) == 20)
+        server.stop()
+        write(5)
+
+    write(20)
+    stopping = threading.Thread(target=stop)
+    stopping.start()
+    assert watch(path, server, "--idle", "20") == 1
+    stopping.join()
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "the server ended the run: server stopped (20 of 20 frames are in the picture.); the recording" in error
+    assert f"stormlive reconstruct {path} -o" in error
 
 
 def test_frames_that_end_in_zeros_are_in_the_picture_and_empty_ones_are_told(

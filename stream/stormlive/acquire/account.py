@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 from uuid import UUID
 
+from stormlive.acquire.outage import Outage
 from stormlive.ranges import Ranges
 from stormlive.wire.messages import Final, Welcome
 from stormlive.wire.text import one_line
@@ -57,6 +58,8 @@ class Account:
         Why the server will not take the run (any further), on one line.
     trouble
         The last reason why there was no connection.
+    outage
+        For how long there is none.
     progress_at
         `time.monotonic` of the last step forward.
     stop, done
@@ -75,6 +78,7 @@ class Account:
         self.final: Final | None = None
         self.failed: str | None = None
         self.trouble = f"no answer from {address}: is stormlive serve running there?"
+        self.outage = Outage(address)
         self.progress_at = time.monotonic()
         self.stop = threading.Event()
         self.done = threading.Event()

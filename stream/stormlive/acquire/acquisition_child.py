@@ -23,7 +23,7 @@ from stormlive.acquire.acquisition import (
 )
 from stormlive.acquire.hook import StreamHook
 from stormlive.acquire.report import HookReport
-from stormlive.wire.region import computed_region
+from stormlive.wire.region import check_inside
 from stormlive.wire.text import one_line
 from stormlive_sim.errors import InputError
 
@@ -63,7 +63,7 @@ class _Child:
             result = acquire(
                 self._settings,
                 make_hook=None if hook is None else self._make_hook,
-                check_shape=None if hook is None else partial(computed_region, hook.region),
+                check_shape=None if hook is None else partial(check_inside, hook.region),
                 on_progress=self._tell,
                 stop=self._stop,
             )

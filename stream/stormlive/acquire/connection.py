@@ -90,6 +90,8 @@ class Connection:
                 account.lose(self._stock.bring_back(account.greet(answer)), "server lost")
                 self._stock.durable(Ranges(answer.have))
                 account.enter("streaming")
+                if self._outbox.form is None:
+                    account.outage.end()  # nothing is asked of it yet that it could refuse
                 return True
             if answer is not None:
                 self._take(answer)
@@ -236,6 +238,7 @@ class Connection:
                     self._stock.durable(Ranges(message.durable))
             case messages.Report():
                 self._start_answered = True
+                account.outage.end()
                 self._stock.by_dataset = message.by_dataset
                 if not message.by_dataset:
                     account.lose(self._stock.strand(), "the server does not see the dataset or may not read it")

@@ -201,6 +201,11 @@ class StreamHook:
         return self._account.failed
 
     @property
+    def ended(self) -> bool:
+        """Whether the server has ended the run; where `failed` says why, it was not for what it was sent."""
+        return self._account.final is not None
+
+    @property
     def has_room(self) -> bool:
         """Whether the next frame would be taken; who may wait for that loses nothing (`stormlive.stream` does)."""
         return self._outbox.has_room

@@ -50,6 +50,11 @@ class Sender(threading.Thread):
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
             self._keep_trying(context)
+            # With `block` whoever sends has it from there, as an exception.
+            if account.failed is not None and self._outbox.mode != "block":
+                _log.warning(
+                    "no live picture of this run any more, the acquisition is not affected: %s", account.failed
+                )
         except (RefusedError, ProtocolError) as refusal:
             account.failed = one_line(refusal)
             _log.warning("no live picture of this run, the acquisition is not affected: %s", account.failed)
@@ -83,6 +88,7 @@ class Sender(threading.Thread):
                 return
             account.enter("detached")
             account.connected = False
+            account.outage.begin()
             _log.info("no connection: %s", account.trouble)
             self._stock.disconnected()
             self._pause(next(pauses))
@@ -96,6 +102,7 @@ class Sender(threading.Thread):
         deadline = time.monotonic() + seconds
         while not self._over() and (left := deadline - time.monotonic()) > 0:
             self._stock.relieve()
+            self._account.outage.go_on(self._account.trouble)
             self._account.stop.wait(min(0.1, left))
 
 

@@ -14,6 +14,7 @@ from stormlive.acquire.connection import PATIENCE_S
 from stormlive.acquire.hook import StreamHook
 from stormlive.acquire.report import HookReport
 from stormlive.wire.calibration import Calibration
+from stormlive.wire.text import counted
 from stormlive.wire.transport import DEFAULT_ADDRESS
 from stormlive_sim.errors import InputError
 
@@ -60,15 +61,15 @@ class FrameStream:
             The frame is not 2-D, of pixels that the wire does not carry, or unlike the first; or the server does
             not take the run.
         ConnectionError
-            No server answered for `patience_s`, or one that answers took no frame for two minutes.
+            No server answered for `patience_s`, one that answers took no frame for two minutes, or the server has
+            ended the run, as when it is stopped.
         """
         image = np.asarray(frame)
         self._check(image)
         waiting_since = time.monotonic()
         live = -1
         while not self.hook.has_room or self.hook.failed is not None:
-            if self.hook.failed is not None:
-                raise InputError(self.hook.failed)
+            self.raise_if_failed()
             if self._stop.wait(_LOOK_S):
                 return
             progress = self.hook.progress
@@ -82,6 +83,21 @@ class FrameStream:
                 )
         self.hook(image, {"Axes": {"time": self._sent} if axes is None else axes})
         self._sent += 1
+
+    def raise_if_failed(self) -> None:
+        """Raise what `send` would, where the server does not take the run or has ended it."""
+        failed = self.hook.failed
+        if failed is None:
+            return
+        if not self.hook.ended:
+            raise InputError(failed)
+        report = self.close()
+        shown = report.live.count() + report.replayed.count()
+        where = "" if report.folder is None else f", in {report.folder}"
+        raise ConnectionError(
+            f"{failed}; in the picture: {shown} of {counted(report.offered, 'frame')}{where}; run `stormlive serve` "
+            "again and send all of them in a new stream"
+        )
 
     def close(self, exit_status: str = "ok") -> HookReport:
         """End the run once all that was sent is in the picture; tell what became of every frame."""

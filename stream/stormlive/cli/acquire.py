@@ -114,6 +114,11 @@ def acquire(
     )
     table = options.own_table(localizations, folder)
     session = prepare(request, device=device, server=address, keys=keys, localizations=table)
+    if config is None:
+        simulated = f"a simulated camera of {size} pixels, with {options.told_calibration(context)}"
+        told = simulated if camera_movie is None else options.supposed_calibration(context)
+        if told is not None:
+            note(told)
     outcome = run_session(session, folder, window=not headless and has_display())
     where = " (on the server)" if address is not None else ""
     note(f"picture and record: {outcome.hook.folder}{where}; raw data: {outcome.dataset}{told_tables(localizations)}")

@@ -1,7 +1,5 @@
 """``stormlive evaluate``: localizations or a picture against the truth."""
 
-import contextlib
-import csv
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -11,37 +9,56 @@ import typer
 
 from stormlive.cli import options
 from stormlive.cli.terminal import answers, note
+from stormlive.wire.text import counted
 from stormlive_sim.errors import InputError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from stormlive.cli.evaluation import Evaluation
     from stormlive_models.evaluate import Scores
-    from stormlive_sim.emitters import Emitters
 
 _TOLERANCES_NM = (50.0, 100.0, 250.0)
-_MOST_OUTSIDE = 0.05
-_MOST_BEYOND = 0.05
 _MOST_UNSEEN = 0.05
-_MOST_FRAMES = 10_000_000
 _ROWS = 20
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_HDF5 = (b"\x89HDF",)
 
 
 def evaluate(
     truth: Annotated[
-        Path, typer.Option("--truth", metavar="TRUTH.csv", help="Every emitter of every frame (ThunderSTORM table).")
+        Path,
+        typer.Option(
+            "--truth",
+            metavar="TRUTH.csv",
+            help="Every emitter of every frame: the table that `stormlive simulate --truth` wrote with the movie, or "
+            "one like it in a format of --found.",
+        ),
     ],
     found: Annotated[
         Path | None,
-        typer.Option("--found", metavar="LOCALIZATIONS.csv", help="A table of localizations (ThunderSTORM) to judge."),
+        typer.Option(
+            "--found",
+            metavar="LOCALIZATIONS.csv|.hdf5",
+            help="Judge this table of localizations of the movie: what `--localizations` of stormlive wrote, or any "
+            "other program, as the CSV of ThunderSTORM (columns frame, x \\[nm], y \\[nm], intensity \\[photon]; "
+            "frames from 1) or the HDF5 of Picasso (with its .yaml beside it; frames from 0).",
+        ),
     ] = None,
     image: Annotated[
         Path | None,
-        typer.Option("--image", metavar="PICTURE.ome.tif", help="A super-resolved picture to judge."),
+        typer.Option(
+            "--image",
+            metavar="PICTURE.ome.tif",
+            help="Judge this super-resolved picture of the movie: that of `stormlive reconstruct`, superres.ome.tif of "
+            "a live run, or any grey TIFF that tells its pixel size and begins at the corner of the first pixel.",
+        ),
+    ] = None,
+    pixel_size_nm: Annotated[
+        float | None,
+        typer.Option(
+            "--pixel-size-nm",
+            min=1,
+            max=10_000,
+            metavar="NM",
+            help="Camera pixel in the sample, for a Picasso table without a .yaml that has it.",
+        ),
     ] = None,
     tolerance_nm: Annotated[
         list[float] | None,
@@ -56,34 +73,57 @@ def evaluate(
         ),
     ] = None,
     frames: Annotated[
-        bool, typer.Option("--frames", help="Also tell how it went along the movie; in the JSON frame by frame.")
+        bool,
+        typer.Option(
+            "--frames",
+            help="Also tell how the localizations went along the movie; in the JSON frame by frame.",
+        ),
     ] = False,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="OUT.json", help="Write all figures there.")
+        Path | None, typer.Option("--json", metavar="OUT.json", help="Write all figures and warnings there.")
     ] = None,
     plots: Annotated[
-        Path | None, typer.Option("--plots", metavar="DIR", help="Write plots (PNG) into this folder.")
+        Path | None,
+        typer.Option(
+            "--plots",
+            metavar="DIR",
+            help="Write plots (PNG) into this folder: localizations.png, image.png, and frames.png with --frames.",
+        ),
     ] = None,
 ) -> None:
     """Judge localizations, a picture or both against the truth of a simulated movie.
 
+    From nothing to a score:
+
+    [bold]stormlive simulate -o movie.tif --truth truth.csv[/bold]
+
+    [bold]stormlive reconstruct movie.tif -o picture.ome.tif --localizations found.csv[/bold]
+
+    [bold]stormlive evaluate --truth truth.csv --found found.csv --image picture.ome.tif --plots plots[/bold]
+
     Localizations are paired with emitters frame by frame, as many as possible within the tolerance. The picture is
-    compared with the histogram of all true emitters on its own grid, after the best scaling. A movie with its truth
-    comes from [bold]stormlive simulate[/bold], its picture and localizations from [bold]stormlive reconstruct[/bold].
+    compared with the histogram of all true emitters on its own grid, after the best scaling. All must be of one movie:
+    what cannot belong together is refused, what seems not to is told.
     """
     from stormlive.cli.evaluation import assess, write_json
+    from stormlive.cli.evaluation_checks import check_picture, check_tables, warnings_of
+    from stormlive.cli.evaluation_tables import is_picasso, read_any_table
     from stormlive.output.ome_tiff import read_image
 
     if found is None and image is None:
-        raise InputError("nothing to judge: give --found LOCALIZATIONS.csv, --image PICTURE.ome.tif or both")
+        raise InputError("nothing to judge: give --found LOCALIZATIONS.csv (or .hdf5), --image PICTURE.ome.tif or both")
     if json_file is not None:
         options.check_can_write(json_file)
     if plots is not None and plots.exists() and not plots.is_dir():
         raise InputError(f"{plots} is a file; give a folder for the plots")
-    true = _read_table(truth)
+    if pixel_size_nm is not None and not any(is_picasso(path) for path in (truth, found) if path is not None):
+        raise InputError("--pixel-size-nm is for a table of Picasso (.hdf5), and none is given; leave it out")
+    true = read_any_table(truth, pixel_size_nm)
     if not len(true):
         raise InputError(f"{truth} holds no emitters; there is nothing to judge by")
-    table = None if found is None else _read_table(found)
+    table = None if found is None else read_any_table(found, pixel_size_nm)
+    if found is not None and table is not None:
+        check_tables(found, table, truth, true)
     if image is not None and image.suffix.lower() == ".png":
         raise InputError(
             f"{image} is a preview, whose colours are no figures; give {image.with_suffix('.ome.tif').name} beside it "
@@ -91,80 +131,24 @@ def evaluate(
         )
     picture = None if image is None else read_image(image)
     if image is not None and picture is not None:
-        _check_picture(image, *picture, true)
+        check_picture(image, *picture, true)
     tolerances = tuple(sorted(set(tolerance_nm or _TOLERANCES_NM)))
     result = assess(true, table, picture, tolerances)
+    warnings = warnings_of(result, found, truth, image)
 
     if result.localizations is not None:
         _show_localizations(found, result, frames=frames)
     if result.image is not None:
         _show_image(image, result)
+    for warning in warnings:
+        answers.print(f"warning: {warning}.", style="yellow", soft_wrap=True, markup=False)
     if json_file is not None:
-        write_json(json_file, result, truth=truth, found=found, image=image, frames=frames)
+        write_json(json_file, result, truth=truth, found=found, image=image, warnings=warnings, frames=frames)
         note(f"figures: {json_file}")
     if plots is not None:
         from stormlive.cli.evaluation_plots import write_plots
 
         note("plots: " + ", ".join(str(path) for path in write_plots(plots, result, frames=frames)))
-
-
-def _read_table(path: Path) -> "Emitters":
-    from stormlive_sim.thunderstorm import read_table
-
-    _refuse_other_formats(path)
-    try:
-        table = read_table(path)
-    except InputError:
-        raise
-    except (ValueError, TypeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read as a table of numbers ({error}); export it again") from error
-    for name, column in (("x [nm]", table.x_nm), ("y [nm]", table.y_nm)):
-        bad = ~column.isfinite()
-        if bad.any():
-            raise InputError(f"{path}: row {int(bad.nonzero()[0]) + 1} has no finite {name}; remove such rows")
-    # A NaN has become some whole number far away by now.
-    strange = (table.frame < 0) | (table.frame >= _MOST_FRAMES)
-    if strange.any():
-        row = int(strange.nonzero()[0]) + 1
-        raise InputError(f"{path}: row {row} has no frame number from 1 to {_MOST_FRAMES}; ThunderSTORM counts from 1")
-    return table
-
-
-def _refuse_other_formats(path: Path) -> None:
-    """Raise an InputError where a table is expected and a movie, a picture or a table for Picasso is given."""
-    start = b""
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        start = file.read(4)
-    kind = "a TIFF: a movie or a picture" if start in _TIFF else "an HDF5 file" if start in _HDF5 else None
-    if kind is not None:
-        raise InputError(
-            f"{path} is {kind}, and a table (CSV) is expected; `stormlive simulate --truth TRUTH.csv` writes that of "
-            "the true emitters, `stormlive reconstruct --localizations FOUND.csv` that of what was found"
-        )
-
-
-def _check_picture(path: Path, image: "NDArray[np.float32]", pixel_size_nm: float, truth: "Emitters") -> None:
-    """Raise an InputError where picture and truth cannot be of the same field."""
-    import numpy as np
-
-    if not np.isfinite(image).all():
-        raise InputError(f"{path}: {int((~np.isfinite(image)).sum())} pixels are NaN or infinite; expected numbers")
-    height_nm, width_nm = (side * pixel_size_nm for side in image.shape)
-    inside = (truth.x_nm >= 0) & (truth.x_nm <= width_nm) & (truth.y_nm >= 0) & (truth.y_nm <= height_nm)
-    x_nm, y_nm = float(truth.x_nm.max()), float(truth.y_nm.max())
-    grid = (
-        f"{path} shows {width_nm:.0f} x {height_nm:.0f} nm ({image.shape[1]} x {image.shape[0]} pixels of "
-        f"{pixel_size_nm:g} nm)"
-    )
-    advice = "give a picture of the truth's field, and check its pixel size"
-    if (~inside).float().mean() > _MOST_OUTSIDE:
-        raise InputError(
-            f"{grid}, but {int((~inside).sum())} of {len(truth)} true emitters lie outside, up to x {x_nm:.0f}, "
-            f"y {y_nm:.0f} nm; {advice}"
-        )
-    # What a camera's pixel size on a finer picture does.
-    if len(truth) >= _ROWS and x_nm < width_nm / 2 and y_nm < height_nm / 2:
-        raise InputError(f"{grid}, but all {len(truth)} true emitters lie in its first quarter; {advice}")
 
 
 def _show_localizations(path: Path | None, result: "Evaluation", *, frames: bool) -> None:
@@ -180,9 +164,6 @@ def _show_localizations(path: Path | None, result: "Evaluation", *, frames: bool
         soft_wrap=True,
         markup=False,
     )
-    hint = _part(result)
-    if hint:
-        answers.print(hint, soft_wrap=True)
     table = Table("within", *(f"{tolerance:g} nm" for tolerance, _ in found.scores))
     for name, text in _ROWS_OF_SCORES:
         table.add_row(name, *(text(s) for _, s in found.scores))
@@ -199,27 +180,15 @@ def _show_localizations(path: Path | None, result: "Evaluation", *, frames: bool
         )
     if found.frc is not None:
         resolution = _number(found.frc.resolution_nm, ".1f")
-        answers.print(f"FRC resolution at 1/7, odd against even frames: {resolution} nm", soft_wrap=True)
+        answers.print(
+            f"FRC resolution at 1/7, alternate blocks of {counted(found.frc_block, 'frame')}: {resolution} nm",
+            soft_wrap=True,
+        )
     if frames:
         blocks = Table("frames", "emitters", "found", *(f"J({tolerance:g} nm)" for tolerance, _ in found.scores))
         for span, n_true, n_found, jaccard in found.blocks(_ROWS):
             blocks.add_row(span, str(n_true), str(n_found), *(_number(j, ".3f") for j in jaccard))
         answers.print(blocks)
-
-
-def _part(result: "Evaluation") -> str:
-    """Return what to think of, where many emitters are of frames beyond those that the table is of."""
-    found = result.localizations
-    if found is None or not len(found.table):
-        return ""
-    first, last = int(found.table.frame.min()), int(found.table.frame.max())
-    beyond = int(((result.truth.frame < first) | (result.truth.frame > last)).sum())
-    if beyond <= _MOST_BEYOND * len(result.truth):
-        return ""
-    return (
-        f"The table is of frames {first + 1} to {last + 1} alone; the {beyond} true emitters of the others count as "
-        "missed. To judge those frames, leave the others out of the truth."
-    )
 
 
 def _show_image(path: Path | None, result: "Evaluation") -> None:

@@ -1,6 +1,6 @@
 """All figures of a table or a picture against the truth, and the JSON file that takes them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from stormlive.wire.text import counted
 from stormlive_models.evaluate import Scores, match_tables, scores
-from stormlive_models.frc import RingCorrelation, localization_frc, odd_and_even
+from stormlive_models.frc import RingCorrelation, block_halves, localization_frc
 from stormlive_models.image_metrics import ImageScores, score_image
 from stormlive_sim.atomic import whole_file
 from stormlive_sim.emitters import Emitters
@@ -29,7 +30,9 @@ class LocalizationEvaluation:
     scores : tuple
         (tolerance in nm, its scores), tolerances rising.
     frc : RingCorrelation or None
-        Odd against even frames; None where one of them has no localization.
+        Of the halves of `block_halves`; None where one of them has no localization.
+    frc_block : int
+        Frames of their blocks.
     frames : Counts
         int64 (F,), 1-based numbers of all frames from the first to the last in either table.
     n_truth, n_found : Counts
@@ -43,6 +46,7 @@ class LocalizationEvaluation:
     table: Emitters
     scores: tuple[tuple[float, Scores], ...]
     frc: RingCorrelation | None
+    frc_block: int
     frames: Counts
     n_truth: Counts
     n_found: Counts
@@ -97,13 +101,14 @@ def _assess_table(truth: Emitters, found: Emitters, tolerances_nm: tuple[float, 
     present = np.concatenate((true_frame, found_frame))
     first, n = int(present.min()), int(present.max() - present.min()) + 1
     pairs = [match_tables(found, truth, tolerance) for tolerance in tolerances_nm]
-    halves = odd_and_even(found)
+    *halves, block = block_halves(found)
     photons = truth.photons.numpy()
     bright = photons >= np.median(photons)
     return LocalizationEvaluation(
         table=found,
         scores=tuple((t, scores(found, truth, p)) for t, p in zip(tolerances_nm, pairs, strict=True)),
         frc=localization_frc(*halves) if all(len(half) for half in halves) else None,
+        frc_block=block,
         frames=np.arange(first + 1, first + 1 + n),
         n_truth=np.bincount(true_frame - first, minlength=n),
         n_found=np.bincount(found_frame - first, minlength=n),
@@ -118,10 +123,20 @@ def _jaccard(n_truth: int, n_found: int, n_matched: int) -> float:
 
 
 def write_json(
-    path: Path, result: Evaluation, *, truth: Path, found: Path | None, image: Path | None, frames: bool
+    path: Path,
+    result: Evaluation,
+    *,
+    truth: Path,
+    found: Path | None,
+    image: Path | None,
+    warnings: Sequence[str],
+    frames: bool,
 ) -> None:
-    """Write all figures, indented for people; what could not be determined is null."""
-    record: dict[str, Any] = {"truth": {"file": truth.as_posix(), "emitters": len(result.truth)}}
+    """Write all figures, and what was said of them, indented for people; what could not be determined is null."""
+    record: dict[str, Any] = {
+        "truth": {"file": truth.as_posix(), "emitters": len(result.truth)},
+        "warnings": list(warnings),
+    }
     table, picture = result.localizations, result.image
     if table is not None and found is not None:
         record["localizations"] = {
@@ -130,7 +145,11 @@ def write_json(
                 {"tolerance_nm": tolerance, **asdict(s), "recall_brighter_half": bright}
                 for (tolerance, s), bright in zip(table.scores, table.recall_bright, strict=True)
             ],
-            "frc": {"halves": "odd and even frames", "threshold": "1/7", "resolution_nm": None}
+            "frc": {
+                "halves": f"alternate blocks of {counted(table.frc_block, 'frame')}",
+                "threshold": "1/7",
+                "resolution_nm": None,
+            }
             | ({"resolution_nm": table.frc.resolution_nm} if table.frc is not None else {}),
         }
         if frames:

@@ -231,12 +231,24 @@ def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def _told(context: typer.Context, names: Iterable[str]) -> str:
+    return ", ".join(f"{_option(name)} {context.params[name]:g}" for name in names)
+
+
+def told_calibration(context: typer.Context) -> str:
+    """Return the calibration's options with their values, given or not, for the user to see."""
+    return _told(context, _CALIBRATION)
+
+
 def supposed_calibration(context: typer.Context) -> str | None:
     """Return which calibration options have the simulated camera's values, for the user to see; None when none has."""
-    supposed = [f"{_option(name)} {context.params[name]:g}" for name in _not_given(context)]
+    supposed = _told(context, _not_given(context))
     if not supposed:
         return None
-    return f"supposed, as of the simulated camera: {', '.join(supposed)}; another camera's picture would be wrong"
+    return (
+        f"not given, so supposed as of the simulated camera: {supposed}; the picture of another camera is wrong with "
+        "these: give its own"
+    )
 
 
 def require_calibration(context: typer.Context) -> None:

@@ -6,7 +6,7 @@ from stormlive.acquire.acquisition import AcquisitionSettings, check_roi
 from stormlive.acquire.request import Microscope, Movie, RunRequest, Simulated
 from stormlive.cli.live_run import Session
 from stormlive.cli.movie_camera import movie_camera
-from stormlive.wire.region import computed_region
+from stormlive.wire.region import check_inside
 from stormlive.wire.text import counted
 from stormlive_sim.camera import MovieCamera
 from stormlive_sim.errors import InputError
@@ -29,7 +29,7 @@ def prepare(
     ------
     InputError
         When the movie is none that a camera could play, has fewer frames, this machine is too slow to simulate, or
-        the ROI or the region to compute lies beside the frames.
+        the ROI or the region to compute lies beyond the frames.
     """
     camera, frames, exposure_ms = None, request.n_frames, request.calibration.exposure_ms
     source = request.source
@@ -52,7 +52,7 @@ def prepare(
             check_roi(request.roi, sensor)
         sensor = request.roi[3], request.roi[2]
     if sensor is not None:
-        computed_region(request.region, sensor)  # refuses what lies beside the frames
+        check_inside(request.region, sensor)  # refuses what lies beyond the frames
     if isinstance(source, Simulated):
         # Simulation takes torch, which takes longer to import than all else.
         from stormlive.cli.cameras import refuse_too_fast, sample, simulated_camera

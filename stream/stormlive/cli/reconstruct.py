@@ -92,7 +92,7 @@ def reconstruct(
     from stormlive.output.tables import check_table_name, table_files
     from stormlive.server.engine import Engine
     from stormlive.wire.calibration import Calibration
-    from stormlive.wire.region import check_region
+    from stormlive.wire.region import check_inside, check_region
 
     part = None if region is None else check_region(parse_region(region))
     alone = workers is None and scheduler is None
@@ -121,6 +121,7 @@ def reconstruct(
     pictures = pictures_of(movies, output, localizations, each=each, overwrite=overwrite)
     for picture in pictures:
         options.check_picture_name(picture.output, movies)
+        check_inside(part, picture.movie.shape[1:])  # refuses what lies beyond the frames
         # What an interrupted run of the same command has written stays as it is.
         if alone or not picture.marker.exists():
             refuse_existing_files(picture)

@@ -50,9 +50,10 @@ def snapshot(
         [
             Panel(title="Widefield", image=widefield[1], pixel_size_nm=camera_nm, colormap="gray"),
             Panel(
-                title=counted(canvas[0].live, "frame") + (f": {name}" if name else ""),
+                title=f"{counted(canvas[0].live, 'frame')} of {status.name}",
                 image=canvas[1],
                 pixel_size_nm=camera_nm / status.upsampling * 2**level,
+                note=", ".join([*([name] if name else []), status.model]),
             ),
         ],
     )

@@ -11,6 +11,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from stormlive.wire.text import one_line
 
@@ -39,9 +40,10 @@ def note(message: str) -> None:
 
 def show_judgement(judgement: "Judgement", seen: str = "") -> None:
     """Print a judgement in its colour, and from what it was `seen` where that is not all there is."""
-    console.print("judgement: ", end="")
-    console.print(judgement.gauge, style=f"bold {_GAUGES[judgement.gauge]}", end=". ")
-    note(f"{judgement.sentence} ({seen})" if seen else judgement.sentence)
+    gauge = (judgement.gauge, f"bold {_GAUGES[judgement.gauge]}")
+    rest = f". {judgement.sentence} ({seen})" if seen else f". {judgement.sentence}"
+    # In one piece: a status line or a bar that is shown meanwhile comes between two.
+    console.print(Text.assemble("judgement: ", gauge, rest), soft_wrap=True)
     # The gauge itself may be about the calibration.
     if judgement.calibration not in judgement.sentence:
         note(judgement.calibration)

@@ -106,16 +106,21 @@ def watch(
         live = FrameStream(hook, stop=stop)
         followed = FollowedRecording(path, idle_s=idle, stop=stop)
         note(f"watching {path}; Ctrl-C ends")
+        lost = ""
         try:
             _follow(followed, live, client, view, stop)
         except InputError as error:
             # What came before it is in the files that the run leaves all the same.
             shown = f" ({live.report.sentence})" if live.report is not None and live.report.offered else ""
             raise InputError(f"{error}{shown}") from error
+        except ConnectionError as error:
+            lost = str(error)
     report = live.report
-    if report is None or report.failed is not None or report.folder is None:
-        reason = (report and report.failed) or "the server was lost, and with it the live picture"
-        raise InputError(f"{reason}; the recording is untouched: stormlive reconstruct {path} -o picture.ome.tif")
+    if lost or report is None or report.failed is not None or report.folder is None:
+        reason = (report and report.failed) or lost or "the server was lost, and with it the live picture"
+        shown = f" ({report.sentence})" if report is not None and report.offered else ""
+        hint = f"the recording is untouched: stormlive reconstruct {path} -o picture.ome.tif"
+        raise InputError(f"{reason}{shown}; {hint}")
     note(f"{_ENDS[followed.ended or 'stopped']}: {report.sentence}")
     if followed.left_out:
         note(

@@ -1,5 +1,6 @@
 """Text on pictures, with the one font that pillow brings along on every machine."""
 
+from bisect import bisect_right
 from functools import cache
 
 from PIL import Image, ImageDraw, ImageFont
@@ -23,6 +24,14 @@ def _ink(character: str, size_px: int) -> tuple[int, int, int, int]:
 def text_width_px(text: str, size_px: int) -> int:
     """Return the width of `text` in pixels."""
     return round(_font(size_px).getlength(text.replace("µ", "u")))
+
+
+def fitting(text: str, size_px: int, most_px: int) -> str:
+    """Return `text`, or as much of its beginning as is at most `most_px` wide with the dots that stand for the rest."""
+    if text_width_px(text, size_px) <= most_px:
+        return text
+    n = bisect_right(range(len(text)), most_px, key=lambda n: text_width_px(f"{text[:n]}...", size_px))
+    return f"{text[: max(0, n - 1)].rstrip()}..."
 
 
 def draw_text(

@@ -18,7 +18,7 @@ from stormlive.output.display import (
     scale_bar_nm,
     sum_pool,
 )
-from stormlive.output.lettering import draw_text, text_width_px
+from stormlive.output.lettering import draw_text, fitting, text_width_px
 from stormlive_sim.atomic import whole_file
 from stormlive_sim.errors import InputError
 
@@ -40,6 +40,8 @@ class Panel(NamedTuple):
     colormap: str = SUPERRES_COLORMAP
     blur_nm: float = 0.0
     """σ of a Gaussian blur for the display alone; the picture says so under the title."""
+    note: str = ""
+    """What else is said there."""
 
 
 def render_canvas(
@@ -75,7 +77,8 @@ def write_preview(path: Path, canvas: NDArray[np.float32], pixel_size_nm: float)
 def write_side_by_side(path: Path, panels: Sequence[Panel]) -> None:
     """Write panels of the same field side by side as PNG, each with its title, pixel size and scale bar.
 
-    Pixels are shown as squares (no interpolation), so that each panel shows what its data are.
+    Pixels are shown as squares (no interpolation), so that each panel shows what its data are. Text that is wider than
+    its panel ends in dots.
     """
     field_nm = _common_field_nm(panels)
     width, height = _panel_size_px(panels, field_nm)
@@ -85,8 +88,9 @@ def write_side_by_side(path: Path, panels: Sequence[Panel]) -> None:
     sheet = Image.new("RGB", (len(panels) * (width + margin) + margin, head + height + margin), _BACKGROUND)
     for index, panel in enumerate(panels):
         left = margin + index * (width + margin)
-        draw_text(sheet, left, margin + title_px, panel.title, title_px, _WHITE)
-        draw_text(sheet, left, round(1.6 * margin) + title_px + note_px, _note(panel), note_px, _GREY)
+        title, note = fitting(panel.title, title_px, width), fitting(_note(panel), note_px, width)
+        draw_text(sheet, left, margin + title_px, title, title_px, _WHITE)
+        draw_text(sheet, left, round(1.6 * margin) + title_px + note_px, note, note_px, _GREY)
         image = panel.image
         if panel.blur_nm:
             from scipy.ndimage import gaussian_filter
@@ -130,7 +134,8 @@ def _panel_size_px(panels: Sequence[Panel], field_nm: tuple[float, float]) -> tu
 
 def _note(panel: Panel) -> str:
     blur = f", shown with a blur of {panel.blur_nm:g} nm" if panel.blur_nm else ""
-    return f"{panel.pixel_size_nm:g} nm pixels{blur}"
+    note = f", {panel.note}" if panel.note else ""
+    return f"{panel.pixel_size_nm:g} nm pixels{blur}{note}"
 
 
 def _draw_scale_bar(picture: Image.Image, nm_per_px: float) -> None:

@@ -30,6 +30,23 @@ def token_digest(token: bytes) -> bytes:
     return hashlib.sha256(token).digest()
 
 
+def check_inside(region: Region | None, shape: tuple[int, int]) -> None:
+    """Raise an InputError unless a region lies in frames of `shape` (Y, X) and is one that can be computed.
+
+    For what a person asks for, who would not hear that `computed_region` cuts it.
+    """
+    if region is None:
+        return
+    x, y, width, height = region
+    rows, columns = shape
+    if x + width > columns or y + height > rows:
+        raise InputError(
+            f"expected a region inside frames of {columns}x{rows} pixels, got {x},{y},{width},{height}: of "
+            f"X,Y,WIDTH,HEIGHT, X + WIDTH may be {columns} at most, Y + HEIGHT {rows}"
+        )
+    computed_region(region, shape)
+
+
 def computed_region(region: Region | None, shape: tuple[int, int]) -> Region | None:
     """Return the region (x, y, width, height) that is computed where this one is asked for; None: the whole frame.
 
