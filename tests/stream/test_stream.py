@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from stormlive.server.loop import Server
 from stormlive_sim.errors import InputError
 
 
-def send_all(live: FrameStream, frames: np.ndarray) -> None:
+def send_all(live: FrameStream, frames: Iterable[np.ndarray]) -> None:
     for frame in frames:
         live.send(frame)
 
@@ -101,7 +102,11 @@ def test_no_server_and_a_server_that_refuses(server: Server, monkeypatch: pytest
     with pytest.raises(InputError, match="calibration"):
         stormlive.stream(server.address, pixel_size_nm=100)
     wrong = stormlive.Calibration(pixel_size_nm=55, baseline_adu=100, photons_per_adu=0.5, exposure_ms=10)
-    deadline = time.monotonic() + 30
+
+    def slowly(frames: np.ndarray) -> Iterator[np.ndarray]:
+        for frame in frames:  # for long enough that the refusal comes
+            yield frame
+            time.sleep(0.003)
+
     with pytest.raises(InputError, match="100 nm"), stormlive.stream(server.address, calibration=wrong) as live:
-        while time.monotonic() < deadline:  # until the refusal has come
-            send_all(live, movie(100))
+        send_all(live, slowly(movie(10_000)))
