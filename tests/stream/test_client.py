@@ -210,8 +210,9 @@ def test_another_version_is_one_clear_line(
     other_version: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     status = run(["acquire", "--headless", "--server", other_version, "--out", str(tmp_path / "run")])
-    (line,) = capsys.readouterr().err.strip().splitlines()
+    supposed, line = capsys.readouterr().err.strip().splitlines()
     assert status == 1
+    assert "--pixel-size-nm 100" in supposed  # of the simulated camera
     assert line.startswith("error: ")
     assert "stormlive-2" in line or "is it a stormlive server?" in line
     assert not (tmp_path / "run").exists()

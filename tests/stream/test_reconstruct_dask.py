@@ -266,7 +266,7 @@ def test_a_scheduler_that_is_not_there_is_one_line(
     picture(3)
     assert reconstruct(model, "m.tif", "-o", "x.ome.tif", "--scheduler", "tcp://127.0.0.1:1") == 1
     told, line = capsys.readouterr().err.splitlines()
-    assert told.startswith("supposed")  # no calibration was given
+    assert told.startswith("not given")  # no calibration was given
     assert line.startswith("error: no Dask scheduler answers at tcp://127.0.0.1:1")
     assert reconstruct(model, "m.tif", "-o", "x.ome.tif", "--scheduler", "here", "--workers", "2") == 1
     assert "one of them" in capsys.readouterr().err
