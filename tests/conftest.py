@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -14,6 +15,10 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 os.environ["OMP_NUM_THREADS"] = "1"
 _OURS = [str(ROOT / part) for part in ("stream", "models", "sim", "tests/stream")]
 os.environ["PYTHONPATH"] = os.pathsep.join([*_OURS, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+# The same examples everywhere, however busy the machine; `pytest --hypothesis-profile=default` looks for new ones.
+settings.register_profile("same", derandomize=True, deadline=None, database=None)
+settings.load_profile("same")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
