@@ -1,6 +1,7 @@
 """Servers with the fake engine in processes of their own, to be suspended and killed."""
 
 import multiprocessing
+import time
 from pathlib import Path
 
 import psutil
@@ -35,7 +36,13 @@ class ServerProcess:
         self.address: str = self._pipe.recv()
 
     def suspend(self) -> None:
-        psutil.Process(self._process.pid).suspend()
+        """Stop all its threads: one of them takes the signal, and until it has its turn the others go on."""
+        process = psutil.Process(self._process.pid)
+        process.suspend()
+        deadline = time.monotonic() + 30
+        while process.status() != psutil.STATUS_STOPPED:
+            assert time.monotonic() < deadline, "it did not stop"
+            time.sleep(0.001)
 
     def resume(self) -> None:
         psutil.Process(self._process.pid).resume()
