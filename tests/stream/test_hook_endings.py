@@ -231,7 +231,7 @@ def test_a_server_that_takes_no_more_runs_is_told_of_once(
         soon(lambda: len(asked) > 3)
         hook.close(0.1)
     assert [record.message for record in caplog.records if record.levelno == logging.WARNING] == [
-        "no live picture for now, frames are kept as far as there is room: the server takes no more runs now"
+        "no live picture for now: the server takes no more runs now"
     ]
 
 

@@ -88,10 +88,9 @@ def test_a_script_hears_once_that_there_is_no_server_once_that_there_is_and_once
     assert told == [
         (
             "WARNING",
-            "no live picture for now, frames are kept as far as there is room: "
-            f"no answer from {address}: is stormlive serve running there?",
+            f"no live picture for now: no answer from {address}: is stormlive serve running there?",
         ),
-        ("WARNING", f"the server at {address} takes the run: the frames that were kept follow"),
+        ("WARNING", f"the server at {address} answers now"),
         (
             "WARNING",
             "no live picture of this run any more, the acquisition is not affected: the server ended the run: server "

@@ -21,6 +21,12 @@ def send_all(live: FrameStream, frames: Iterable[np.ndarray]) -> None:
         live.send(frame)
 
 
+def slowly(frames: np.ndarray) -> Iterator[np.ndarray]:
+    for frame in frames:  # for long enough that what the server says of them comes
+        yield frame
+        time.sleep(0.003)
+
+
 def test_a_loop_over_a_thousand_frames(server: Server, closed: Closed) -> None:
     frames = movie(1000)
     with stormlive.stream(server.address, calibration=fake.CALIBRATION) as live:
@@ -95,6 +101,31 @@ def test_a_server_that_is_stopped_is_no_bad_input(closed: Closed) -> None:
     assert live.report.live.count() == live.report.offered == 20
 
 
+def test_an_engine_that_fails_is_told_without_a_remedy_that_is_none(
+    server: Server, engine: fake.FakeEngine, closed: Closed
+) -> None:
+    engine.broken = True
+    live = stormlive.stream(server.address, calibration=fake.CALIBRATION)
+    with (
+        pytest.raises(ConnectionError, match="engine failed: CUDA out of memory; in the picture: 0 of") as caught,
+        live,
+    ):
+        send_all(live, slowly(movie(10_000)))
+    assert "again" not in str(caught.value)
+
+
+def test_an_end_after_the_last_frame_is_told_once(closed: Closed, caplog: pytest.LogCaptureFixture) -> None:
+    with Server(fake.FakeEngine(), finish=closed, bind="tcp://127.0.0.1:*") as server:
+        live = stormlive.stream(server.address, calibration=fake.CALIBRATION)
+        send_all(live, movie(20))
+        soon(lambda: live.hook.progress.live == 20)
+    soon(lambda: live.hook.failed is not None)
+    for _ in range(2):
+        live.close()
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told == ["the live picture was ended early: the server ended the run: server stopped"]
+
+
 def test_no_server_and_a_server_that_refuses(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StreamHook.check, "__defaults__", (0.3,))
     with pytest.raises(ConnectionError, match="stormlive serve"):
@@ -102,11 +133,5 @@ def test_no_server_and_a_server_that_refuses(server: Server, monkeypatch: pytest
     with pytest.raises(InputError, match="calibration"):
         stormlive.stream(server.address, pixel_size_nm=100)
     wrong = stormlive.Calibration(pixel_size_nm=55, baseline_adu=100, photons_per_adu=0.5, exposure_ms=10)
-
-    def slowly(frames: np.ndarray) -> Iterator[np.ndarray]:
-        for frame in frames:  # for long enough that the refusal comes
-            yield frame
-            time.sleep(0.003)
-
     with pytest.raises(InputError, match="100 nm"), stormlive.stream(server.address, calibration=wrong) as live:
         send_all(live, slowly(movie(10_000)))

@@ -201,9 +201,9 @@ class StreamHook:
         return self._account.failed
 
     @property
-    def ended(self) -> bool:
-        """Whether the server has ended the run; where `failed` says why, it was not for what it was sent."""
-        return self._account.final is not None
+    def ended(self) -> str | None:
+        """With which exit status the server has ended the run, such as ``"ok"``; None as long as it has not."""
+        return None if self._account.final is None else self._account.final.exit_status
 
     @property
     def has_room(self) -> bool:

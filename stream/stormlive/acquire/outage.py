@@ -1,5 +1,6 @@
 """The time without a server: told once where it lasts, and once when it is over."""
 
+import contextlib
 import logging
 import time
 
@@ -29,10 +30,16 @@ class Outage:
         """Tell that there is still none, and why, once it is long enough."""
         if self._since is not None and not self._told and time.monotonic() - self._since >= TELL_AFTER_S:
             self._told = True
-            _log.warning("no live picture for now, frames are kept as far as there is room: %s", trouble)
+            _tell("no live picture for now: %s", trouble)
 
     def end(self) -> None:
-        """Note that a server takes the run."""
+        """Note that a server answers, and takes the run if there is one yet."""
         if self._told:
-            _log.warning("the server at %s takes the run: the frames that were kept follow", self._address)
+            _tell("the server at %s answers now", self._address)
         self._since, self._told = None, False
+
+
+def _tell(message: str, what: str) -> None:
+    # A handler of the script's own that fails, a window that is gone, must not cost the live picture.
+    with contextlib.suppress(Exception):
+        _log.warning(message, what)

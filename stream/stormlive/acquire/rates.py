@@ -8,6 +8,7 @@ import numpy as np
 from stormlive.acquire.hook import StreamHook
 from stormlive.acquire.stream import FrameStream
 from stormlive.wire.calibration import Calibration
+from stormlive_sim.errors import InputError
 
 _OUTBOX_BYTES = 64 * 2**20
 _LEAST_SLOTS = 8
@@ -68,7 +69,8 @@ def _burst(live: FrameStream, frames: np.ndarray, n: int) -> float:
     while (progress := hook.progress).live < wanted:
         if progress.live != seen:
             seen, patience_until = progress.live, time.monotonic() + 120.0
-        live.raise_if_failed()
+        if hook.failed is not None:
+            raise ConnectionError(hook.failed) if hook.ended else InputError(hook.failed)
         if time.monotonic() > patience_until:
             raise ConnectionError(hook.trouble)
         time.sleep(0.0005)

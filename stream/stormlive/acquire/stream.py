@@ -1,5 +1,6 @@
 """Frames in hand, from a plain Python loop, into the live picture: it waits where the hook would not."""
 
+import logging
 import threading
 import time
 from collections.abc import Mapping
@@ -14,9 +15,12 @@ from stormlive.acquire.connection import PATIENCE_S
 from stormlive.acquire.hook import StreamHook
 from stormlive.acquire.report import HookReport
 from stormlive.wire.calibration import Calibration
+from stormlive.wire.messages import SERVER_STOPPED
 from stormlive.wire.text import counted
 from stormlive.wire.transport import DEFAULT_ADDRESS
 from stormlive_sim.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 _LOOK_S = 0.002
 
@@ -48,6 +52,7 @@ class FrameStream:
         self._stop = stop or threading.Event()
         self._form: tuple[tuple[int, ...], np.dtype[Any]] | None = None
         self._sent = 0
+        self._raised = False
         self.report: HookReport | None = None
 
     def send(self, frame: ArrayLike, axes: Mapping[str, int | str] | None = None) -> None:
@@ -69,7 +74,7 @@ class FrameStream:
         waiting_since = time.monotonic()
         live = -1
         while not self.hook.has_room or self.hook.failed is not None:
-            self.raise_if_failed()
+            self._raise_if_failed()
             if self._stop.wait(_LOOK_S):
                 return
             progress = self.hook.progress
@@ -84,24 +89,30 @@ class FrameStream:
         self.hook(image, {"Axes": {"time": self._sent} if axes is None else axes})
         self._sent += 1
 
-    def raise_if_failed(self) -> None:
-        """Raise what `send` would, where the server does not take the run or has ended it."""
+    def _raise_if_failed(self) -> None:
+        """End the run and raise why, where the server does not take it or has ended it."""
         failed = self.hook.failed
         if failed is None:
             return
-        if not self.hook.ended:
+        self._raised = True
+        if self.hook.ended is None:
             raise InputError(failed)
         report = self.close()
         shown = report.live.count() + report.replayed.count()
         where = "" if report.folder is None else f", in {report.folder}"
+        again = "; run `stormlive serve` again and send all of them in a new stream"
         raise ConnectionError(
-            f"{failed}; in the picture: {shown} of {counted(report.offered, 'frame')}{where}; run `stormlive serve` "
-            "again and send all of them in a new stream"
+            f"{failed}; in the picture: {shown} of {counted(report.offered, 'frame')}{where}"
+            f"{again if self.hook.ended == SERVER_STOPPED else ''}"
         )
 
     def close(self, exit_status: str = "ok") -> HookReport:
         """End the run once all that was sent is in the picture; tell what became of every frame."""
         self.report = self.hook.close(exit_status=exit_status)
+        if self.report.failed is not None and not self._raised:
+            # It came after the last frame, or the caller has left for a reason of his own.
+            self._raised = True
+            _log.warning("the live picture was ended early: %s", self.report.failed)
         return self.report
 
     def __enter__(self) -> Self:

@@ -18,6 +18,7 @@ from stormlive.server.runs import Runs
 from stormlive.server.shelf import Shelf
 from stormlive.server.worker import Worker
 from stormlive.wire.curve import ClientKeys, KeyPair, ServerKeys
+from stormlive.wire.messages import SERVER_STOPPED
 from stormlive.wire.text import one_line
 from stormlive.wire.transport import DEFAULT_ADDRESS, reachable_address
 
@@ -170,7 +171,7 @@ class Server:
         """Work off what has arrived, close every run so that nothing is lost, and end all threads."""
         if self._front is None:
             return
-        self._runs.stop("server stopped")
+        self._runs.stop(SERVER_STOPPED)
         self._engine_thread.join()
         self._packer.stop()
         self._packer_thread.join()

@@ -164,8 +164,8 @@ def build_server(
     # Pycro-Manager's engine spins on one core. A network that wants that core too waits at the end of every layer for
     # its slowest thread: on two cores it is 1.7 times faster on the one that is left (benchmarks/threads.py).
     torch.set_num_threads(max(1, torch.get_num_threads() - 1))
-    # The engine's thread leaves Python and comes back some thirty times a frame. Each time it would wait up to 5 ms for
-    # the judge's, whose fits are long stretches of Python: stalls of over 45 ms become half as many.
+    # The engine's thread leaves Python and comes back many times a frame. Each time it would wait up to 5 ms for the
+    # judge's, whose fits are long stretches of Python.
     sys.setswitchinterval(_SWITCH_S)
     engine = Engine(settings.model, settings.device)
     writer = RunWriter(

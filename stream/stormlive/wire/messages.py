@@ -164,6 +164,10 @@ class Report(msgspec.Struct, tag="report", frozen=True, kw_only=True):
         check_spans(self.missing)
 
 
+SERVER_STOPPED = "server stopped"
+"""The exit status of a run that was open when its server was stopped."""
+
+
 class Final(msgspec.Struct, tag="final", frozen=True, kw_only=True):
     """The run is closed: what became of its frames and where its files are.
 
