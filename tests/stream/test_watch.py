@@ -1,11 +1,14 @@
 """``stormlive watch`` on recordings that grow."""
 
 import re
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from children import killed_at_last
 from served import Closed, soon
 from stormlive.cli.app import run
 from stormlive.server.loop import Server
+from stormlive_sim import growing
 
 WRITER = Path(__file__).parents[1] / "sim" / "growing_writer.py"
 SHAPE = (20, 24)
@@ -118,6 +122,28 @@ def test_frames_that_end_in_zeros_are_in_the_picture_and_empty_ones_are_told(
     assert "not in the picture: 5;" in said
     ((_, canvas),) = closed.runs
     np.testing.assert_array_equal(canvas.canvas, fake.direct_canvas(stack[:15]))
+
+
+def test_ctrl_c_before_the_first_frame_is_no_error(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    following, wait = threading.Event(), growing.FollowedRecording.__iter__
+
+    def followed(self: growing.FollowedRecording) -> Iterator[tuple[Any, np.ndarray]]:
+        following.set()
+        return wait(self)
+
+    def interrupt() -> None:
+        following.wait(30)
+        time.sleep(0.5)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(growing.FollowedRecording, "__iter__", followed)
+    user = threading.Thread(target=interrupt)
+    user.start()
+    assert watch(tmp_path / "none.tif", server) == 0
+    user.join()
+    assert "stopped before a frame had come" in capsys.readouterr().err
 
 
 def test_what_is_asked_wrongly_is_told_in_one_line(

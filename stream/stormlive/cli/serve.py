@@ -117,7 +117,7 @@ def serve(
         bind=options.server_address(bind),
         model=model,
         device=device,
-        out=out,
+        out=out.absolute(),  # whoever sends may be in another folder
         localizations=localizations,
         keys=keys,
         data=None if data is None else tuple(data),
@@ -151,7 +151,7 @@ def serve(
         clients = "this machine may connect" if keys is None else f"encrypted, for the keys in {keys}"
         note(
             f"listening on {server.address}, model {server.engine.model_name} on {server.engine.device}, "
-            f"runs go to {out.absolute()}; {clients}; Ctrl-C ends"
+            f"runs go to {settings.out}; {clients}; Ctrl-C ends"
         )
         for told in server.recovered:
             note(told)

@@ -116,6 +116,9 @@ def watch(
         except ConnectionError as error:
             lost = str(error)
     report = live.report
+    if report is not None and not report.offered and stop.is_set() and not lost and report.failed is None:
+        note("stopped before a frame had come")
+        return
     if lost or report is None or report.failed is not None or report.folder is None:
         reason = (report and report.failed) or lost or "the server was lost, and with it the live picture"
         shown = f" ({report.sentence})" if report is not None and report.offered else ""
