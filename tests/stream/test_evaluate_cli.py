@@ -153,8 +153,8 @@ def test_emitters_that_nobody_can_see_are_told(capsys: pytest.CaptureFixture[str
     assert [score["recall_brighter_half"] for score in scores] == [1.0 if slivers else 0.5] * 3
 
 
-def moved(table: Emitters, *, frames: int = 0, times: float = 1) -> Emitters:
-    return replace(table, frame=table.frame + frames, x_nm=times * table.x_nm, y_nm=times * table.y_nm)
+def moved(table: Emitters, *, frames: int = 0, times: float = 1, nm: float = 0) -> Emitters:
+    return replace(table, frame=table.frame + frames, x_nm=times * table.x_nm + nm, y_nm=times * table.y_nm + nm)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,9 @@ def moved(table: Emitters, *, frames: int = 0, times: float = 1) -> Emitters:
             moved(emitters(300), times=0.01),
             "reach 11.68 nm in found.csv, 1168 nm in truth.csv: the former seem to be camera pixels",
         ),
-        (moved(emitters(300), times=30), "nm in truth.csv, 3.505e+04 nm in found.csv: the former"),
+        (moved(emitters(300), times=0.001), "the former seem to be µm, and nm are expected; multiply them by 1000"),
+        (moved(emitters(300), times=60), "nm in truth.csv, 7.011e+04 nm in found.csv: the former"),
+        (moved(emitters(300), nm=-1200), "300 at negative positions, which count from the corner of the first pixel"),
         (moved(emitters(300, seed=1), times=4), "localizations lie outside the field of truth.csv (x 1 to 11"),
         (emitters(300, seed=1, frames=100), "are of frames before or after those of truth.csv (1 to 20), and only"),
     ],
@@ -180,7 +182,8 @@ def test_a_table_that_cannot_be_of_the_truth_is_refused(
 
 
 def test_what_makes_a_score_doubtful_is_told(truth: Emitters, capsys: pytest.CaptureFixture[str]) -> None:
-    def warnings(*tables: Emitters) -> list[str]:
+    def warnings(*tables: Emitters, of: Emitters = truth) -> list[str]:
+        write_table(Path("truth.csv"), [of], sigma_nm=115)
         write_table(Path("found.csv"), tables, sigma_nm=115)
         assert stormlive("evaluate --truth truth.csv --found found.csv --json f.json") == 0
         told: list[str] = json.loads(Path("f.json").read_text())["warnings"]
@@ -191,7 +194,7 @@ def test_what_makes_a_score_doubtful_is_told(truth: Emitters, capsys: pytest.Cap
 
     assert warnings(truth) == []
     # Poor, but of this movie.
-    assert warnings(truth.select(slice(0, 100)), emitters(400, seed=1)) == []
+    assert warnings(truth.select(slice(0, 120)), emitters(400, seed=1)) == []
     late = moved(truth.select(slice(0, 60)), frames=20)
     (text,) = warnings(truth, late)
     assert text.startswith("60 of 360 localizations are of frames before or after those of truth.csv (1 to 20), and ")
@@ -199,7 +202,31 @@ def test_what_makes_a_score_doubtful_is_told(truth: Emitters, capsys: pytest.Cap
     (text,) = warnings(truth, beside)
     assert text.startswith("60 of 360 localizations lie outside the field of truth.csv")
     (text,) = warnings(emitters(300, seed=1))
-    assert "emitter of their frame, about as many as by chance" in text
+    assert "emitter of their frame, and" in text
+
+    # Where many have a neighbour, a shifted table is near more often than any chance has it.
+    spread = moved(emitters(1000, frames=100), times=4)
+    pairs = Emitters.concatenate([spread, moved(spread.select(slice(0, 600)), nm=150)])
+    other = moved(emitters(1000, seed=1, frames=100), times=4)
+    assert warnings(pairs.select(torch.arange(1600) % 3 == 0), other, other, of=pairs) == []
+    for wrong in (moved(pairs, nm=107), replace(pairs, x_nm=4800 - pairs.x_nm)):
+        (text,) = warnings(wrong, of=pairs)
+        assert "the table is of another movie, shifted or mirrored" in text
+
+    # Beads shine in all frames: those half a movie away are the same.
+    frame, bead = torch.arange(20).repeat_interleave(9), torch.arange(9).repeat(20)
+    beads = replace(
+        truth.select(slice(0, 180)), frame=frame, x_nm=500.0 + bead % 3 * 2000, y_nm=500.0 + bead // 3 * 2000
+    )
+    assert warnings(beads.select(slice(0, 60)), moved(emitters(120, seed=1), times=4), of=beads) == []
+    (text,) = warnings(beads, moved(emitters(270, seed=1), frames=20), of=beads)
+    assert text.startswith("270 of 450 localizations are of frames before or after")
+
+    # A corner of the field is no table in camera pixels.
+    wide, some = moved(emitters(600), times=6), torch.arange(600) % 15 == 0
+    for times in (0.25, 0.12):
+        corner = moved(emitters(600, seed=1), times=times).select(some)
+        assert warnings(corner, of=Emitters.concatenate([corner, wide.select(~some)])) == []
 
 
 @pytest.mark.parametrize(("n_frames", "told"), [(20, False), (15, True), (30, True)])
@@ -227,12 +254,18 @@ def test_a_picture_of_another_movie_is_told(
     }
     Path("picture.run.json").write_text(json.dumps(record))
     assert stormlive("evaluate --truth truth.csv --image picture.ome.tif") == 0
-    text = f"picture.ome.tif is of {n_frames} frames, by the record beside it, truth.csv of frames 1 to 20"
-    assert (text in capsys.readouterr().out) is told
+    said = capsys.readouterr().out
+    assert (f"picture.ome.tif is of {n_frames} frames, by the record beside it" in said) is told
+    assert ("if the movie was not dark from there on" in said) is (n_frames == 30)
 
     write_picture(emitters(300, seed=1))
     assert stormlive("evaluate --truth truth.csv --image picture.ome.tif") == 0
     assert "picture.ome.tif has next to nothing in common with truth.csv" in capsys.readouterr().out
+    for value in (0, 1):
+        flat = np.full((SIDE, SIDE), value, np.float32)
+        write_image(Path("picture.ome.tif"), flat, PIXEL_NM, name="x", description="x")
+        assert stormlive("evaluate --truth truth.csv --image picture.ome.tif") == 0
+        assert "picture.ome.tif or its truth is flat, the same all over" in capsys.readouterr().out
 
 
 def test_a_picasso_table_is_judged_as_the_csv_of_the_same_run(
@@ -260,8 +293,11 @@ def test_a_picasso_table_is_judged_as_the_csv_of_the_same_run(
     capsys.readouterr()
     line = complaint(capsys, "--truth", "truth.csv", "--found", "found.hdf5")
     assert "no found.yaml beside it tells their size (Pixelsize, in nm); put it there, or give --pixel-size-nm" in line
+    Path("found.yaml").write_text(info)
+    line = complaint(capsys, "--truth", "truth.csv", "--found", "found.hdf5", "--pixel-size-nm", "100")
+    assert "--pixel-size-nm is 100, but found.yaml beside found.hdf5 tells 106.5 nm" in line
     # What Picasso itself has found counts from the centre of the first pixel.
-    Path("found.yaml").write_text(f"{info}---\nGenerated by: Picasso v0.11.3 Localize\nPixelsize: 20\n")
+    Path("found.yaml").write_text(f"{info}---\nGenerated by: Picasso v0.11.3 Localize\nPixelsize: 106.5\n")
     assert judged("--found found.hdf5 --pixel-size-nm 106.5") != pytest.approx(by_csv, abs=1)
     with h5py.File("found.hdf5", "r+") as file:
         locs = file["locs"][...]
@@ -284,6 +320,10 @@ def test_a_picasso_table_is_judged_as_the_csv_of_the_same_run(
     assert "without a table 'locs'" in complaint(capsys, "--truth", "truth.csv", "--found", "other.hdf5")
     Path("cut.hdf5").write_bytes(Path("found.hdf5").read_bytes()[:100])
     assert "cannot read cut.hdf5" in complaint(capsys, "--truth", "truth.csv", "--found", "cut.hdf5")
+    whole = Path("found.hdf5").read_bytes()
+    for name in (b"photons", b"frame"):
+        Path("cut.hdf5").write_bytes(whole.replace(name, b"\xff" * len(name)))
+        assert "cannot read cut.hdf5" in complaint(capsys, "--truth", "truth.csv", "--found", "cut.hdf5")
 
 
 @pytest.mark.parametrize("shape", [(96, 96), (40, 400), (300, 280)])

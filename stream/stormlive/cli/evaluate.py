@@ -106,7 +106,7 @@ def evaluate(
     what cannot belong together is refused, what seems not to is told.
     """
     from stormlive.cli.evaluation import assess, write_json
-    from stormlive.cli.evaluation_checks import check_picture, check_tables, warnings_of
+    from stormlive.cli.evaluation_checks import check_picture, check_scores, check_tables
     from stormlive.cli.evaluation_tables import is_picasso, read_any_table
     from stormlive.output.ome_tiff import read_image
 
@@ -134,7 +134,7 @@ def evaluate(
         check_picture(image, *picture, true)
     tolerances = tuple(sorted(set(tolerance_nm or _TOLERANCES_NM)))
     result = assess(true, table, picture, tolerances)
-    warnings = warnings_of(result, found, truth, image)
+    warnings = check_scores(result, found, truth, image)
 
     if result.localizations is not None:
         _show_localizations(found, result, frames=frames)

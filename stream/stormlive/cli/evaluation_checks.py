@@ -4,6 +4,7 @@ A score of what does not is a number like any other. What is sure to mean nothin
 method or a strange sample too is told beside the score.
 """
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormlive.cli.evaluation import Evaluation, ImageEvaluation, LocalizationEvaluation
+from stormlive.cli.pictures import record_of
 from stormlive.output import RUN_FILE
 from stormlive.output.display import sum_pool
 from stormlive.output.manifest import read_record
@@ -22,11 +24,13 @@ from stormlive_sim.errors import InputError
 _ENOUGH = 20
 """Rows; fewer may lie anywhere by chance."""
 _MOST_STRAY = 0.05
-_TIMES_SMALLER = 20
-"""Camera pixels are 42 nm or more: positions in pixels are that many times smaller than in nm, at least."""
-_MOST_PIXELS = 10_000
+_PIXEL_NM = (40, 250)
+_UM_NM = (800, 1250)
+"""What positions in camera pixels, or in µm, are to be multiplied by, as far as extents tell."""
 _MARGIN_NM = 500.0
 _NEAR_NM = 100.0
+_ASIDE_NM = 200.0
+_TIMES_CHANCE = 1.4
 _LEAST_PEARSON = 0.1
 _SAME = "give what was made of one movie, and its truth"
 
@@ -45,24 +49,31 @@ def check_tables(path: Path, found: Emitters, truth_path: Path, truth: Emitters)
 
 
 def _check_units(path: Path, found: Emitters, truth_path: Path, truth: Emitters) -> None:
+    """Raise an InputError where one table reaches a plausible pixel size less far, and few of its rows are in place."""
     sides = [(_extent_nm(found), path, found), (_extent_nm(truth), truth_path, truth)]
     (small_nm, small, table), (large_nm, large, _) = sorted(sides, key=lambda side: side[0])
-    if len(table) >= _ENOUGH and small_nm < _MOST_PIXELS and large_nm > _TIMES_SMALLER * max(small_nm, 0.0):
-        raise InputError(
-            f"positions reach {small_nm:.4g} nm in {small}, {large_nm:.4g} nm in {large}: the former seem to be camera "
-            "pixels or µm, and nm are expected; multiply them by the pixel size in nm, or, of a Picasso table (.hdf5), "
-            "check the pixel size"
-        )
+    if len(table) < _ENOUGH or small_nm <= 0:
+        return
+    for unit, (least, most), advice in (
+        ("camera pixels", _PIXEL_NM, "multiply them by the pixel size in nm"),
+        ("µm", _UM_NM, "multiply them by 1000"),
+    ):
+        # A table of one corner of the field reaches less far too, but its rows are where the other's are.
+        if least < large_nm / small_nm < most and 2 * len(match_tables(found, truth, _NEAR_NM)) < len(table):
+            raise InputError(
+                f"positions reach {small_nm:.4g} nm in {small}, {large_nm:.4g} nm in {large}: the former seem to be "
+                f"{unit}, and nm are expected; {advice}, or, of a Picasso table (.hdf5), check the pixel size"
+            )
 
 
-def warnings_of(result: Evaluation, path: Path | None, truth_path: Path, picture_path: Path | None) -> list[str]:
-    """Return what makes the scores doubtful, in words.
+def check_scores(result: Evaluation, path: Path | None, truth_path: Path, picture_path: Path | None) -> list[str]:
+    """Refuse scores that mean nothing, and return what makes others doubtful, in words.
 
     Raises
     ------
     InputError
-        When localizations are sure to be of another movie: most lie beside the truth's field or frames, and the others
-        are no nearer to its emitters than chance has it.
+        When localizations are sure to be of another movie: most lie beside the truth's field or frames, and as many
+        are near its emitters by chance.
     """
     warnings = []
     if result.localizations is not None and path is not None:
@@ -82,11 +93,12 @@ def _of_table(result: LocalizationEvaluation, path: Path, truth_path: Path, trut
     outside = ((positions_nm(found) < low - _MARGIN_NM) | (positions_nm(found) > high + _MARGIN_NM)).any(1)
     outside &= len(truth) >= _ENOUGH
     n, n_near, n_chance = len(found), *_near(result, truth)
-    # What comes by chance is within three standard deviations of its mean.
-    strange = n >= _ENOUGH and n_near <= min(n / 2, n_chance + 3 * np.sqrt(n_chance + 1))
-    by_chance = (
-        f"only {n_near} of {n} localizations lie within {_NEAR_NM:g} nm of an emitter of their frame, about as many as "
-        f"by chance ({n_chance})"
+    # Of few, chance is three standard deviations; of many, what makes emitters crowd in some places.
+    by_chance = max(_TIMES_CHANCE * n_chance, n_chance + 3 * math.sqrt(n_chance + 1))
+    strange = n >= _ENOUGH and n_near <= min(n / 2, by_chance)
+    few_near = (
+        f"only {n_near} of {n} localizations lie within {_NEAR_NM:g} nm of an emitter of their frame, and {n_chance} "
+        f"if all are moved by {_ASIDE_NM:g} nm"
     )
     stray = []
     if early_or_late.mean() > _MOST_STRAY:
@@ -99,12 +111,15 @@ def _of_table(result: LocalizationEvaluation, path: Path, truth_path: Path, trut
             f"{int(outside.sum())} of {n} localizations lie outside the field of {truth_path} (x {low[0]:.0f} to "
             f"{high[0]:.0f}, y {low[1]:.0f} to {high[1]:.0f} nm)"
         )
+        negative = int((positions_nm(found) < 0).any(1).sum())
+        if negative > _MOST_STRAY * n:
+            stray[-1] += f", {negative} at negative positions, which count from the corner of the first pixel"
     if strange and (early_or_late | outside).mean() > 0.5:
-        raise InputError(f"{path} does not belong to {truth_path}: {', and '.join([*stray, by_chance])}; {_SAME}")
+        raise InputError(f"{path} does not belong to {truth_path}: {', and '.join([*stray, few_near])}; {_SAME}")
     warnings = [f"{text}, and count as invented; {_SAME}" for text in stray]
     if strange:
         warnings.append(
-            f"{by_chance}: the table is of another movie or shifted, or what made it finds nothing; {_SAME}"
+            f"{few_near}: the table is of another movie, shifted or mirrored, or what made it finds nothing; {_SAME}"
         )
     unseen = int(((truth.frame + 1 < first) | (truth.frame + 1 > last)).sum())
     if unseen > _MOST_STRAY * len(truth):
@@ -116,14 +131,19 @@ def _of_table(result: LocalizationEvaluation, path: Path, truth_path: Path, trut
 
 
 def _near(result: LocalizationEvaluation, truth: Emitters) -> tuple[int, int]:
-    """Return how many localizations are near an emitter of their frame, and near one of a frame half a movie away."""
+    """Return how many localizations are near an emitter of their frame, and how many by chance.
+
+    Chance is the most that are so when all are moved a little to one side. Along a structure, and with a table that
+    is shifted, that is more than half a field away; other frames would not do, where emitters shine all through.
+    """
     n_near = len(match_tables(result.table, truth, _NEAR_NM))
     if 2 * n_near > len(result.table):
         return n_near, 0
-    first, n_frames = int(truth.frame.min()), int(truth.frame.max() - truth.frame.min()) + 1
-    elsewhere = replace(truth, frame=(truth.frame - first + n_frames // 2) % n_frames + first)
-    # Of one frame alone there is no other.
-    return n_near, 0 if n_frames == 1 else len(match_tables(result.table, elsewhere, _NEAR_NM))
+    n_aside = []
+    for angle in np.arange(8) * math.pi / 4:
+        x_nm, y_nm = truth.x_nm + _ASIDE_NM * math.cos(angle), truth.y_nm + _ASIDE_NM * math.sin(angle)
+        n_aside.append(len(match_tables(result.table, replace(truth, x_nm=x_nm, y_nm=y_nm), _NEAR_NM)))
+    return n_near, max(n_aside)
 
 
 def check_picture(path: Path, image: NDArray[np.float32], pixel_size_nm: float, truth: Emitters) -> None:
@@ -155,7 +175,9 @@ def _of_picture(result: ImageEvaluation, path: Path, truth_path: Path, truth: Em
     histogram = truth_histogram(truth, (result.image.shape[0], result.image.shape[1]), result.pixel_size_nm)
     seen, true = (sum_pool(side.astype(np.float32), factor).astype(np.float64) for side in (result.image, histogram))
     common = pearson(seen, true)
-    if len(truth) >= _ENOUGH and common < _LEAST_PEARSON:
+    if math.isnan(common):
+        warnings.append(f"{path} or its truth is flat, the same all over: they cannot be compared; {_SAME}")
+    elif len(truth) >= _ENOUGH and common < _LEAST_PEARSON:
         warnings.append(
             f"{path} has next to nothing in common with {truth_path} (correlation {common:.2f} in pixels of "
             f"{factor * result.pixel_size_nm:g} nm): it is of another movie, or shifted or mirrored; {_SAME}"
@@ -163,19 +185,22 @@ def _of_picture(result: ImageEvaluation, path: Path, truth_path: Path, truth: Em
     n_frames, (true_first, true_last) = _frames_of(path), _span(truth)
     if n_frames is None:
         return warnings
-    late = float((truth.frame >= n_frames).float().mean())
-    if late > _MOST_STRAY or true_last < (1 - _MOST_STRAY) * n_frames:
+    if float((truth.frame >= n_frames).float().mean()) > _MOST_STRAY:
         warnings.append(
             f"{path} is of {n_frames} frames, by the record beside it, {truth_path} of frames {true_first} to "
             f"{true_last}; {_SAME}"
+        )
+    elif true_last < (1 - _MOST_STRAY) * n_frames:
+        warnings.append(
+            f"{path} is of {n_frames} frames, by the record beside it, and the last emitter of {truth_path} shines in "
+            f"frame {true_last}: if the movie was not dark from there on, the truth is of a part of it, or of another"
         )
     return warnings
 
 
 def _frames_of(picture: Path) -> int | None:
     """Return of how many frames a picture is, by the record that `reconstruct` or a run left beside it."""
-    stem = picture.name.removesuffix(picture.suffix).removesuffix(".ome")
-    for path in (picture.with_name(f"{stem}.run.json"), picture.with_name(RUN_FILE)):
+    for path in (record_of(picture), picture.with_name(RUN_FILE)):
         try:
             routes = read_record(path).canvases
         except InputError:

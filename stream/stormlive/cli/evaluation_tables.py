@@ -26,7 +26,7 @@ def read_any_table(path: Path, pixel_size_nm: float | None = None) -> Emitters:
     path : Path
         The file; its content tells which.
     pixel_size_nm : float, optional
-        Camera pixel in the sample, of a table of Picasso; otherwise that of the YAML file beside it.
+        Camera pixel in the sample, of a table of Picasso whose YAML file does not tell.
 
     Raises
     ------

@@ -78,7 +78,7 @@ def files_of(picture: Picture) -> list[Path]:
     from stormlive.output.tables import table_files
 
     tables = [] if picture.table is None else table_files(picture.table)
-    return [picture.output, _beside(picture, ".png"), _record(picture), *tables]
+    return [picture.output, _beside(picture.output, ".png"), record_of(picture.output), *tables]
 
 
 def refuse_existing_files(picture: Picture) -> None:
@@ -113,7 +113,7 @@ def write_picture(picture: Picture, reconstruction: "Reconstruction", calibratio
         f"{calibration.photons_per_adu:g} photons/ADU"
     )
     write_image(picture.output, canvas, sub_pixel_nm, name=movie.name, description=description)
-    write_preview(_beside(picture, ".png"), canvas, sub_pixel_nm)
+    write_preview(_beside(picture.output, ".png"), canvas, sub_pixel_nm)
     return float(canvas.sum())
 
 
@@ -139,7 +139,7 @@ def judge_picture(
         n_seen = sum(map(len, sampled(n_frames)))
         show_judgement(judgement, "" if n_seen == n_frames else f"{n_seen} of {n_frames} frames were looked at")
     write_offline_record(
-        _record(picture),
+        record_of(picture.output),
         picture,
         reconstruction,
         calibration,
@@ -154,14 +154,14 @@ def judge_picture(
 
 def told_files(picture: Picture) -> str:
     """Return the names of the picture's files, for the user."""
-    files = [picture.output, _beside(picture, ".png"), _record(picture), picture.table]
+    files = [picture.output, _beside(picture.output, ".png"), record_of(picture.output), picture.table]
     return ", ".join(str(file) for file in files if file is not None)
 
 
-def _record(picture: Picture) -> Path:
-    return _beside(picture, ".run.json")
+def record_of(output: Path) -> Path:
+    """Return where the record of the picture `output` lies."""
+    return _beside(output, ".run.json")
 
 
-def _beside(picture: Picture, suffix: str) -> Path:
-    output = picture.output
+def _beside(output: Path, suffix: str) -> Path:
     return output.with_name(output.name.removesuffix(output.suffix).removesuffix(".ome") + suffix)

@@ -1,5 +1,6 @@
 """Picasso's HDF5 tables of localizations, read back: those of `PicassoTable`, and Picasso's own."""
 
+import math
 import re
 from pathlib import Path
 
@@ -28,12 +29,12 @@ def read_picasso(path: Path, pixel_size_nm: float | None = None) -> Emitters:
     path : Path
         The HDF5 file.
     pixel_size_nm : float, optional
-        Camera pixel in the sample; otherwise that of the YAML file beside it.
+        Camera pixel in the sample, where the YAML file beside it does not tell.
 
     Raises
     ------
     InputError
-        When it is no such table, or nothing tells the pixel size.
+        When it is no such table or damaged, nothing tells the pixel size, or the YAML file tells another.
     """
     try:
         with h5py.File(path, "r") as file:
@@ -48,11 +49,13 @@ def read_picasso(path: Path, pixel_size_nm: float | None = None) -> Emitters:
                     f"{list(kinds)}; save it with Picasso, or as ThunderSTORM's CSV"
                 )
             columns = {name: torch.from_numpy(locs[name].astype(np.float64)) for name in _COLUMNS}
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except InputError:
+        raise
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:  # all that h5py says to a damaged file
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise InputError(f"cannot read {path} ({reason}); check the path, or save the table again") from error
     info = _info(path)
-    nm = pixel_size_nm if pixel_size_nm is not None else _pixel_size_nm(path, info)
+    nm = _pixel_size_nm(path, info, pixel_size_nm)
     corner = 0.5 if _LOCALIZE.search(info) else 0.0
     return Emitters(
         frame=columns["frame"].long(),
@@ -69,16 +72,23 @@ def _info(path: Path) -> str:
         return ""
 
 
-def _pixel_size_nm(path: Path, info: str) -> float:
+def _pixel_size_nm(path: Path, info: str, given_nm: float | None) -> float:
     sizes = _PIXEL_SIZE.findall(info)
     try:
         size_nm = float(sizes[-1])
     except (IndexError, ValueError):
         size_nm = 0.0
+    beside = table_files(path)[-1].name
     if not 0 < size_nm < np.inf:
-        beside = table_files(path)[-1].name
+        if given_nm is not None:
+            return given_nm
         raise InputError(
             f"{path} has positions in camera pixels, and no {beside} beside it tells their size (Pixelsize, in nm); "
             "put it there, or give --pixel-size-nm"
+        )
+    if given_nm is not None and not math.isclose(given_nm, size_nm, rel_tol=0.001):
+        raise InputError(
+            f"--pixel-size-nm is {given_nm:g}, but {beside} beside {path} tells {size_nm:g} nm (Pixelsize); leave the "
+            "option out, or correct the file"
         )
     return size_nm
