@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QFileDialog, QMessageBox
+from PySide6.QtWidgets import QApplication, QFileDialog, QMessageBox
 
 from fake_engine import FakeEngine, finish_in
 from stormlive.cli import desk as desk_module
@@ -154,19 +154,50 @@ def starts_again(live: LiveWindow, desk: Desk, folder: Path) -> User:
     assert (folder / "runs" / "cell-2" / "raw_1").is_dir()
 
 
+def asked(window: AcquisitionWindow) -> list[QMessageBox]:
+    return [box for box in window.findChildren(QMessageBox) if box.isVisible()]
+
+
+def answer(window: AcquisitionWindow, text: str) -> None:
+    (box,) = asked(window)
+    next(choice for choice in box.buttons() if choice.text() == text).click()
+    assert not asked(window)
+
+
 def closes(live: LiveWindow, desk: Desk, _folder: Path) -> User:
     """Close the window during a run: it stays until the run has ended."""
     window: AcquisitionWindow = live.window
-    ended, desk._state = desk.state, RunState(phase="acquiring")
-    yield lambda: button(live, "Stop").isEnabled()
-    QMessageBox.exec = lambda box: None
-    QMessageBox.clickedButton = lambda box: box.buttons()[1]
+    start, stop = button(live, "Start"), button(live, "Stop")
+    ended, running = desk.state, RunState(phase="acquiring")
+    desk._state = running
+    yield stop.isEnabled
     window.close()
-    assert not desk._stop.is_set(), "the user has chosen to keep it running"
-    QMessageBox.clickedButton = lambda box: box.buttons()[0]
+    answer(window, "Keep it running")
+    assert not desk._stop.is_set()
     window.close()
+    window.close()
+    assert len(asked(window)) == 1, "what was asked once is not asked twice"
+    desk._state = ended
+    yield start.isEnabled
+    assert window.isVisible()
+    QApplication.setQuitOnLastWindowClosed(False)
+    answer(window, "Stop and close")
+    QApplication.setQuitOnLastWindowClosed(True)
+    assert not window.isVisible(), "the run has ended by itself: there is nothing to wait for"
+    window.show()
+    desk._state = running
+    yield stop.isEnabled
+    desk._state = ended
+    yield start.isEnabled
+    assert window.isVisible(), "the answer was about the run before"
+    desk._state = running
+    yield stop.isEnabled
+    window.close()
+    answer(window, "Stop and close")
     assert desk._stop.is_set()
     assert window.isVisible()
+    window.close()
+    assert not asked(window)
     desk._state = ended
     yield lambda: not window.isVisible()
 

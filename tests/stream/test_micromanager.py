@@ -100,8 +100,10 @@ def test_a_slow_hook_overflows_the_buffer_which_is_told(tmp_path: Path, scenario
     case = scenario("slow_hook", tmp_path)
     assert case["kind"] == "AcquisitionError"
     assert "sequence buffer overflowed" in case["message"]
-    assert f"{case['saved']} frames are saved in" in case["message"]
-    assert case["saved"] == case["readable"] > 0
+    # On a busy machine it may overflow before the first frame was taken from it.
+    told = f"{case['saved']} frames are saved in" if case["saved"] else "nothing is saved"
+    assert told in case["message"]
+    assert case["saved"] == case["readable"]
     assert not case["stuck"]
 
 

@@ -522,10 +522,15 @@ def test_a_failing_fetch_is_shown_and_raised_when_the_window_closes(virtual_scre
     assert (done.returncode, done.stdout) == (0, "raised: the server is gone\n"), done.stderr
 
 
-def test_ctrl_c_closes_the_window(virtual_screen: str) -> None:
+def test_ctrl_c_closes_the_window_though_a_run_goes_on(virtual_screen: str) -> None:
     done = in_a_window(
         virtual_screen,
         """
+        from stormlive.viewer.runs import RunState
+
+        class Runs:
+            models, state = ["model"], RunState(phase="acquiring")
+
         def fetch(visible):
             asked.append(visible)
             if len(asked) == 3:
@@ -534,7 +539,7 @@ def test_ctrl_c_closes_the_window(virtual_screen: str) -> None:
 
         before = signal.getsignal(signal.SIGINT)
         try:
-            run_window(fetch, "test", interval_ms=10)
+            run_window(fetch, "test", interval_ms=10, runs=Runs())
         except KeyboardInterrupt:
             assert signal.getsignal(signal.SIGINT) is before
             print("interrupted")

@@ -87,5 +87,5 @@ def _run_named(name: str, client: "LiveClient") -> UUID:
     for status in reversed(told):
         if status.name == name and status.run is not None:
             return status.run
-    names = ", ".join(status.name for status in told) or "none"
+    names = ", ".join(sorted({status.name for status in told})) or "none"
     raise InputError(f"expected the name of a run on {client.address}, got {name!r}; the runs there: {names}")

@@ -38,6 +38,12 @@ class AcquisitionWindow(MainWindow):
         self.acquisition.begun.connect(self._begin)
         self.acquisition.changed.connect(self._follow)
         self.acquisition.complained.connect(self._show_form)
+        self._question = QMessageBox(self)
+        self._question.setWindowTitle("A run goes on")
+        self._question.setText("A run goes on. Stop it, and close the window when its files are written?")
+        self._stop_and_close = self._question.addButton("Stop and close", QMessageBox.ButtonRole.AcceptRole)
+        self._question.addButton("Keep it running", QMessageBox.ButtonRole.RejectRole)
+        self._question.finished.connect(self._answered)
         self.strip.say("no run")
 
     def _own_docks(self) -> list[QDockWidget]:
@@ -97,18 +103,19 @@ class AcquisitionWindow(MainWindow):
         """Ask what becomes of a run that goes on."""
         if self.acquisition.busy and not self._leaving:
             event.ignore()
-            if not self._close_when_over and self._may_stop():
-                self._close_when_over = True
-                self.acquisition.stop()
+            if not self._close_when_over:
+                self._question.open()  # which changes nothing if it is open already
             return
+        self._question.hide()
         self._memory.keep_texts(self.acquisition.form.texts())
         super().closeEvent(event)
 
-    def _may_stop(self) -> bool:
-        box = QMessageBox(self)
-        box.setWindowTitle("A run goes on")
-        box.setText("A run goes on. Stop it, and close the window when its files are written?")
-        stop = box.addButton("Stop and close", QMessageBox.ButtonRole.AcceptRole)
-        box.addButton("Keep it running", QMessageBox.ButtonRole.RejectRole)
-        box.exec()
-        return box.clickedButton() is stop
+    def _answered(self) -> None:
+        """Do what the user has chosen; the run may have ended before that."""
+        if self._question.clickedButton() is not self._stop_and_close:
+            return
+        if self.acquisition.busy:
+            self._close_when_over = True
+            self.acquisition.stop()
+        else:
+            self.close()

@@ -99,7 +99,7 @@ class LiveWindow:
 
     def _tick(self) -> None:
         if self._interrupted.is_set() or (self._stop is not None and self._stop.is_set()):
-            self._application.quit()
+            self._application.exit()  # quit() would have the window closed, which may ask first
             return
         # Qt swallows what a callback raises, so nothing may leave this one.
         try:
