@@ -15,10 +15,13 @@ import torch
 
 from stormlive.cli import app as app_module
 from stormlive.cli.app import run
+from stormlive.offline.blocks import Block, blocks
 from stormlive.output.manifest import read_record
+from stormlive.output.tables import CsvTable
 from stormlive_sim.emitters import Emitters
 from stormlive_sim.errors import InputError
 from stormlive_sim.movie import Scene
+from stormlive_sim.recording import Recording
 from stormlive_sim.thunderstorm import read_table
 
 
@@ -124,6 +127,69 @@ def test_port_in_use(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_other_bad_input(capsys: pytest.CaptureFixture[str], arguments: list[str], word: str) -> None:
     assert word in complaint(capsys, *arguments)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".hdf5"])
+def test_what_is_stopped_leaves_nothing_half_written_and_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    assert run(["simulate", "-o", "m.tif", "--truth", "t.csv", "--frames", "100", "--size", "32x32"]) == 0
+    command = ["reconstruct", "m.tif", "-o", "p.ome.tif", "--localizations", f"p{suffix}", "--model", "small"]
+    command += ["--device", "cpu:torch"]
+    before = set(Path().iterdir())
+
+    def stopped(failure: BaseException) -> SimpleNamespace:
+        """Fail after the first block, when the table has its rows."""
+
+        def one_block(movie: Recording, context: int) -> Iterator[Block]:
+            yield next(blocks(movie, context))
+            assert any(path.suffix == suffix and path.stat().st_size for path in set(Path().iterdir()) - before)
+            raise failure
+
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            patch.setattr("stormlive.offline.blocks.blocks", one_block)
+            status = run(command)
+        return SimpleNamespace(status=status, lines=capsys.readouterr().err.strip().splitlines())
+
+    for failure, status in ((KeyboardInterrupt(), 130), (OSError(errno.EIO, "the share is gone"), 1)):
+        result = stopped(failure)
+        assert result.status == status
+        last = result.lines[-1 if status == 130 else -2]
+        assert last == "p.ome.tif is not finished: nothing half written is left"
+        assert set(Path().iterdir()) == before
+
+    assert run(command) == 0
+    first = {path: path.read_bytes() for path in set(Path().iterdir()) - before}
+    assert Path(f"p{suffix}") in first
+    command += ["--overwrite", "--photons-per-adu", "0.4"]
+    assert "what an earlier run wrote stays as it was" in stopped(KeyboardInterrupt()).lines[-1]
+    assert {path: path.read_bytes() for path in set(Path().iterdir()) - before} == first
+
+    def ctrl_c(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stormlive.output.ome_tiff.write_image", ctrl_c)
+    assert run(command) == 130
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith(f"p.ome.tif is not finished; whole are p{suffix}")
+    assert "p.png" not in last
+    assert Path(f"p{suffix}").read_bytes() != first[Path(f"p{suffix}")]
+
+
+def test_a_full_disk_ends_the_table_and_leaves_the_picture(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert run(["simulate", "-o", "m.tif", "--truth", "t.csv", "--frames", "20", "--size", "32x32"]) == 0
+    monkeypatch.setattr(CsvTable, "append", full)
+    command = ["reconstruct", "m.tif", "-o", "p.ome.tif", "--localizations", "p.csv", "--model", "small"]
+    error = complaint(capsys, *command, "--device", "cpu:torch")
+    assert "No space left on device; p.csv was not written" in error
+    assert [file.name for file in read_record(Path("p.run.json")).files] == ["p.ome.tif", "p.png"]
+    assert [path.name for path in Path().glob("*.csv")] == ["t.csv"]
 
 
 def test_a_picture_says_in_the_end_whether_to_trust_it_and_is_never_lost_unasked(

@@ -1,6 +1,7 @@
 """The camera's calibration as the stream shows it, beside the one that was given."""
 
 import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +14,14 @@ from stormlive_models.judge.camera import (
     Transfer,
     dark_baseline,
     estimate_camera,
+    pixel_transfer,
 )
 
 _KINDS = {1.0: "an sCMOS camera", 2.0: "an EMCCD"}
 _DARK_NOISE_PHOTONS, _DARK_PHOTONS = 3.0, 2.0
+# By how much the noise of a dark movie's brightest pixels may be above that of its darker half, photons².
+_DARK_GROWTH = 4.0
+_BRIGHTEST_SHARE, _LEAST_BRIGHTEST = 0.01, 25
 # What was given agrees within so many errors, or these differences, which hardly change a picture.
 _SIGMAS = 3.0
 _LEAST_GAIN = 0.15
@@ -81,6 +86,48 @@ def estimates(tiles: Transfer) -> tuple[dict[str, CameraEstimate], str]:
     found = {kind: estimate_camera(tiles, excess) for excess, kind in _KINDS.items()}
     told = {kind: estimate for kind, estimate in found.items() if estimate is not None}
     return told, _mistrust(tiles, list(told.values()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Darkness:
+    """Whether frames that are said to be dark are; both False where nothing speaks against it.
+
+    Attributes
+    ----------
+    shows_light : bool
+        Where they are brighter they have more noise, or blink: light does so, unequal and hot pixels do not.
+    may_be_lit : bool
+        There is more noise than most cameras read, as under even light, or they are brighter than where the light of
+        the other frames ends. A camera that reads much noise is the same in the dark.
+    """
+
+    shows_light: bool
+    may_be_lit: bool
+
+
+def darkness(looks: Sequence[NDArray[np.generic]], found: Collection[CameraEstimate]) -> Darkness:
+    """Return whether frames (T, Y, X) of some looks, ADU, may be dark.
+
+    Parameters
+    ----------
+    looks : sequence of ndarray
+        Two consecutive frames at least, each.
+    found : collection of CameraEstimate
+        What frames with light say of the same camera.
+    """
+    light, variance = (values.ravel() for values in pixel_transfer(looks))
+    # As of an sCMOS camera; an EMCCD reads less noise, and its light has half of its variance here.
+    per_adu = min(one.photons_per_adu for one in found) ** 2
+    order = np.argsort(light)
+    brightest = order[-max(_LEAST_BRIGHTEST, int(_BRIGHTEST_SHARE * len(order))) :]
+    darker = order[: len(order) // 2]
+    growth = float(np.median(variance[brightest]) - np.median(variance[darker]))
+    is_noisy = float(np.median(variance)) * per_adu > _DARK_NOISE_PHOTONS**2
+    level = float(np.median(light))
+    is_above = all(
+        level - one.baseline_adu > max(_SIGMAS * one.baseline_sd, _DARK_PHOTONS / one.photons_per_adu) for one in found
+    )
+    return Darkness(shows_light=growth * per_adu > _DARK_GROWTH, may_be_lit=is_noisy or is_above)
 
 
 def knows_baseline(found: CameraEstimate) -> bool:

@@ -7,11 +7,12 @@ so that neither blinking nor unequal pixels count as noise.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import convolve1d
+from scipy.ndimage import convolve1d, median_filter
 
 _BINOMIAL = np.array([(-1.0) ** i * math.comb(8, i) for i in range(9)])
 NOISE_KERNEL = _BINOMIAL / math.sqrt(float((_BINOMIAL**2).sum()))
@@ -151,6 +152,18 @@ def estimate_camera(tiles: Transfer, excess: float = 1.0) -> CameraEstimate | No
         photons_per_adu=float(1 / per_electron),
         photons_per_adu_sd=float(slope_sd / slope / per_electron),
     )
+
+
+def pixel_transfer(looks: Sequence[NDArray[np.generic]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean, ADU, and variance between consecutive frames, ADU², of the pixels (Y, X) of looks (T, Y, X).
+
+    Each is the median of its neighbourhood of 3x3, which single hot or loud pixels do not move; blinking counts as
+    variance.
+    """
+    light = np.mean([look.mean(0, dtype=np.float64) for look in looks], 0)
+    pairs = (look[: len(look) // 2 * 2].astype(np.float64) for look in looks)
+    steps = [((pair[1::2] - pair[::2]) ** 2).mean(0) for pair in pairs]
+    return median_filter(light, 3), median_filter(np.mean(steps, 0) / 2, 3)
 
 
 def dark_baseline(tiles: Transfer) -> tuple[float, float]:

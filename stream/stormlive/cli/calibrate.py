@@ -1,7 +1,8 @@
 """``stormlive calibrate``: baseline and gain of a camera, as a movie of it shows them."""
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -10,10 +11,13 @@ from stormlive.cli.terminal import answers, note
 from stormlive_sim.errors import InputError
 
 if TYPE_CHECKING:
-    from stormlive_models.judge.camera import Transfer
+    from numpy.typing import NDArray
+
+    from stormlive_models.judge.camera import CameraEstimate, Transfer
 
 _SIDE_PX = 512
 _MORE = "a movie of some hundred raw frames with bright and dark places, not smoothed, scaled or compressed"
+_DARK = "cover the camera, close the shutter and record some 100 frames at the same exposure"
 
 
 def calibrate(
@@ -35,9 +39,9 @@ def calibrate(
     Noise grows with light: by how much is the gain, and where it would end is the baseline (photon transfer).
     """
     from stormlive_models.judge.calibration import estimates, has_light_and_shade, knows_baseline
-    from stormlive_models.judge.camera import LEAST_TILES, dark_baseline
+    from stormlive_models.judge.camera import LEAST_TILES
 
-    tiles = _tiles(movie)
+    tiles = _tiles(_looks(movie, f"give {_MORE}"))
     if len(tiles.mean) < LEAST_TILES or not has_light_and_shade(tiles):
         raise InputError(f"{movie} has too few pixels, or they are all as bright; give {_MORE}")
     found, why_not = estimates(tiles)
@@ -45,7 +49,7 @@ def calibrate(
         raise InputError(
             f"{movie} tells nothing of its camera: {why_not or 'its noise scatters too much'}; give {_MORE}"
         )
-    baseline = None if dark is None else dark_baseline(_tiles(dark))
+    baseline = None if dark is None else _dark_baseline(dark, found.values())
     table = Table("if it is", "--baseline-adu", "--photons-per-adu")
     for kind, one in found.items():
         adu, error = (one.baseline_adu, one.baseline_sd) if baseline is None else baseline
@@ -62,17 +66,43 @@ def calibrate(
         note("--dark with some frames of the closed shutter gives a better baseline")
 
 
-def _tiles(path: Path) -> "Transfer":
-    """Return light and noise of some frames' middle, evenly from all of a movie."""
+def _dark_baseline(dark: Path, found: "Collection[CameraEstimate]") -> tuple[float, float]:
+    """Return the baseline of a dark movie and its spread; what other frames tell of the camera says if it is dark."""
+    from stormlive_models.judge.calibration import darkness
+    from stormlive_models.judge.camera import dark_baseline
+
+    looks = _looks(dark, _DARK)
+    tiles = _tiles(looks)
+    if not len(tiles.mean):
+        raise InputError(f"{dark} has too few pixels to tell the baseline; {_DARK}")
+    state = darkness(looks, found)
+    if state.shows_light:
+        raise InputError(
+            f"{dark} is not dark: where it is brighter it has more noise or blinks, as light does; {_DARK}"
+        )
+    if state.may_be_lit:
+        note(
+            f"{dark} may not be dark: it is brighter or has more noise than the dark frames of most cameras. If light "
+            f"reached the camera, this baseline is too high: {_DARK}"
+        )
+    return dark_baseline(tiles)
+
+
+def _tiles(looks: "Sequence[NDArray[Any]]") -> "Transfer":
+    from stormlive_models.judge.camera import Transfer, transfer
+
+    return Transfer.join([transfer(frames) for frames in looks])
+
+
+def _looks(path: Path, more: str) -> "list[NDArray[Any]]":
+    """Return the middle of some frames, evenly from all of a movie; `more` is what to give instead of one frame."""
     import numpy as np
 
     from stormlive.offline.judging import sampled
-    from stormlive_models.judge.camera import Transfer, transfer
     from stormlive_sim.recording import Recording
 
     with Recording.open(path) as movie:
         if len(movie) < 2:
-            raise InputError(f"{path} has 1 frame, and noise shows between two; give {_MORE}")
+            raise InputError(f"{path} has 1 frame, and noise shows between two; {more}")
         middle = tuple(slice(max(0, (side - _SIDE_PX) // 2), (side + _SIDE_PX) // 2) for side in movie.shape[1:])
-        looks = (np.stack([movie.frame(number)[middle] for number in numbers]) for numbers in sampled(len(movie)))
-        return Transfer.join([transfer(frames) for frames in looks])
+        return [np.stack([movie.frame(number)[middle] for number in numbers]) for numbers in sampled(len(movie))]

@@ -1,6 +1,8 @@
 """The pictures that `stormlive reconstruct` makes: which of which movie, and their files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +14,7 @@ from stormlive.offline.picture import Picture
 if TYPE_CHECKING:
     from stormlive.output.tables import Table
     from stormlive.server.reconstruction import Reconstruction
+    from stormlive.server.run_table import RunTable
     from stormlive.wire.calibration import Calibration
     from stormlive.wire.fields import Region
 
@@ -97,6 +100,57 @@ def new_table(picture: Picture, calibration: "Calibration") -> "Table | None":
             file.unlink(missing_ok=True)
     _, height, width = picture.movie.shape
     return open_table(picture.table, shape=(height, width), pixel_size_nm=calibration.pixel_size_nm)
+
+
+@contextmanager
+def whole_table(picture: Picture, calibration: "Calibration") -> "Iterator[RunTable | None]":
+    """Yield the picture's table of localizations, if one was asked for, which is there only once the block ended well.
+
+    Until then it lies beside its place, where an earlier one stays. One that is not complete is removed.
+    """
+    from stormlive.output.tables import table_files
+    from stormlive.server.run_table import RunTable
+
+    if picture.table is None:
+        yield None
+        return
+    part = picture.table.with_stem(f"{picture.table.stem}.part")
+    table = RunTable(new_table(replace(picture, table=part, overwrite=True), calibration))
+    try:
+        try:
+            yield table
+        finally:
+            table.close(len(picture.movie))
+        if table.trouble is None:
+            for file, name in zip(table_files(part), table_files(picture.table), strict=True):
+                file.replace(name)
+    finally:
+        for file in table_files(part):
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+
+
+@contextmanager
+def telling_what_is_left(picture: Picture) -> Iterator[None]:
+    """Tell, where the block fails or is stopped, what there is of the picture's files."""
+    before = _stamps(picture)
+    try:
+        yield
+    except BaseException:
+        after = _stamps(picture)
+        whole = [str(file) for file, stamp in after.items() if stamp is not None and stamp != before[file]]
+        if whole:
+            note(f"{picture.output} is not finished; whole are {', '.join(whole)}: --overwrite makes all of them anew")
+        else:
+            kept = any(stamp is not None for stamp in after.values())
+            stays = ", what an earlier run wrote stays as it was" if kept else ""
+            note(f"{picture.output} is not finished: nothing half written is left{stays}")
+        raise
+
+
+def _stamps(picture: Picture) -> dict[Path, int | None]:
+    """Return when each of the picture's files was written."""
+    return {file: file.stat().st_mtime_ns if file.exists() else None for file in files_of(picture)}
 
 
 def write_picture(picture: Picture, reconstruction: "Reconstruction", calibration: "Calibration") -> float:

@@ -1,6 +1,7 @@
 """``stormlive reconstruct``: recorded movies through the live engine, in this process or by many."""
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,10 +11,11 @@ import typer
 from stormlive.cli import options
 from stormlive.cli.pictures import (
     judge_picture,
-    new_table,
     pictures_of,
     refuse_existing_files,
+    telling_what_is_left,
     told_files,
+    whole_table,
     write_picture,
 )
 from stormlive.cli.terminal import frame_progress, note
@@ -132,8 +134,10 @@ def reconstruct(
         output.mkdir(exist_ok=True)
     if alone:
         engine = Engine(model, device)
+        if localizations is not None:
+            engine.check_localizes()
         for picture in pictures:
-            with picture.movie:
+            with picture.movie, telling_what_is_left(picture):
                 _reconstruct(engine, picture, calibration, part)
         return
     from stormlive.cli.farm import reconstruct_on_cluster
@@ -143,7 +147,6 @@ def reconstruct(
 
 def _reconstruct(engine: "Engine", picture: "Picture", calibration: "Calibration", part: "Region | None") -> None:
     from stormlive.offline.blocks import blocks
-    from stormlive.server.run_table import RunTable
     from stormlive.wire.region import computed_region
     from stormlive.wire.text import counted
 
@@ -152,20 +155,18 @@ def _reconstruct(engine: "Engine", picture: "Picture", calibration: "Calibration
     _, height, width = movie.shape
     region = computed_region(part, (height, width))
     reconstruction = engine.open(movie.shape[1:], calibration)
-    table = None
-    if picture.table is not None:
-        engine.check_localizes()
-        table = RunTable(new_table(picture, calibration))
     started_at, started = datetime.now(UTC), time.perf_counter()
-    with frame_progress() as bar:
+    with whole_table(picture, calibration) as table, frame_progress() as bar:
         task = bar.add_task(movie.name, total=n_frames, rate="")
         for block in blocks(movie, reconstruction.context):
             sink = None if table is None else table.sink(range(block.first, block.end))
             reconstruction.add(block.frames, sink, block.own, region=region)
             bar.update(task, completed=block.end, rate=f"{block.end / (time.perf_counter() - started):.0f} frames/s")
-    if table is not None:
-        table.close(n_frames)
     seconds = time.perf_counter() - started
+    trouble = None if table is None else table.trouble
+    if trouble is not None:
+        trouble = f"{trouble}; {picture.table} was not written"
+        picture = replace(picture, table=None)
     emitters = write_picture(picture, reconstruction, calibration)
     _, height, width = movie.shape
     note(
@@ -181,5 +182,5 @@ def _reconstruct(engine: "Engine", picture: "Picture", calibration: "Calibration
         seconds=seconds,
         region=region,
     )
-    if table is not None and table.trouble is not None:
-        raise InputError(table.trouble)
+    if trouble is not None:
+        raise InputError(trouble)
