@@ -50,7 +50,7 @@ class Sender(threading.Thread):
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
             self._keep_trying(context)
-            # With `block` whoever sends has it from there, as an exception.
+            # With `block` whoever sends has it from `FrameStream`.
             if account.failed is not None and self._outbox.mode != "block":
                 _log.warning(
                     "no live picture of this run any more, the acquisition is not affected: %s", account.failed
